@@ -1,0 +1,71 @@
+package fs
+
+import (
+	"context"
+
+	"hyphafs.org/hyphafs/drive"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// Drive is what the mount needs of a drive. Every method may be called from many goroutines at once; errors are
+// drive's sentinels, wrapped. Methods that change anything fail with drive.ErrNotAuthorised before they touch
+// anything while Writable is false.
+type Drive interface {
+	// Writable reports whether this node may write. It can turn true at any time.
+	Writable() bool
+	Lookup(ctx context.Context, dir record.ID, name string) (drive.Attr, error)
+	Attr(ctx context.Context, id record.ID) (drive.Attr, error)
+	SetAttr(ctx context.Context, id record.ID, change drive.AttrChange) (drive.Attr, error)
+	// ReadDir returns a snapshot, ascending by name. The caller owns it.
+	ReadDir(ctx context.Context, dir record.ID) ([]drive.DirEntry, error)
+	// Make creates an entry; drive.ErrExist if the name is taken.
+	Make(ctx context.Context, dir record.ID, name string, what drive.NewInode) (drive.Attr, error)
+	Link(ctx context.Context, id, dir record.ID, name string) (drive.Attr, error)
+	// Remove is unlink and rmdir: directory says which. Open files keep working.
+	Remove(ctx context.Context, dir record.ID, name string, directory bool) error
+	Rename(ctx context.Context, dir record.ID, name string, toDir record.ID, toName string, flags drive.RenameFlags) error
+	Readlink(ctx context.Context, id record.ID) (string, error)
+	Xattr(ctx context.Context, id record.ID, name string) ([]byte, error)
+	Xattrs(ctx context.Context, id record.ID) ([]string, error)
+	// SetXattr takes the flags of setxattr(2): 1 create, 2 replace.
+	SetXattr(ctx context.Context, id record.ID, name string, value []byte, flags uint32) error
+	RemoveXattr(ctx context.Context, id record.ID, name string) error
+	// Open returns a handle on a regular file. The inode lives until the last handle is closed and Forget was called, also
+	// when its last name is gone.
+	Open(ctx context.Context, id record.ID, write bool) (*drive.File, error)
+	// Forget says that the kernel no longer knows id.
+	Forget(id record.ID)
+	// SyncDir makes all changes of names so far durable (fsync of a directory).
+	SyncDir(ctx context.Context, dir record.ID) error
+	Statfs(ctx context.Context) (drive.Statfs, error)
+	// Conflicts lists the kept heads; Keep makes one the file's content, Drop ends it.
+	Conflicts(ctx context.Context) ([]drive.Conflict, error)
+	KeepConflict(ctx context.Context, c drive.Conflict) error
+	DropConflict(ctx context.Context, c drive.Conflict) error
+	OpenConflict(ctx context.Context, c drive.Conflict) (*drive.File, error)
+}
+
+// Request is one open request for authorisation as the pending directory shows it.
+type Request struct {
+	Dir   string // name of its directory: slug, dash, fingerprint
+	Words string // six words and a newline
+	JSON  []byte // request.json
+}
+
+// Pending is what the pending directory needs. Errors: ErrAnswered (EALREADY), drive.ErrNotExist (ENOENT),
+// drive.ErrNotAuthorised (EROFS).
+type Pending interface {
+	Requests() []Request
+	// Approve returns when the authorisation is durable in the local feed.
+	Approve(ctx context.Context, dir string) error
+	Deny(ctx context.Context, dir string) error
+}
+
+// Control gives the texts of the other control files. Called at each open; the caller owns the bytes.
+type Control interface {
+	Status() []byte     // as `hyphafs status` prints it
+	StatusJSON() []byte // as `hyphafs status --json` prints it
+	Link() []byte       // the hyphalink and a newline
+	// Nodes maps the directory name of each writer (slug, dash, fingerprint) to its text.
+	Nodes() map[string][]byte
+}
