@@ -1,0 +1,127 @@
+package integration
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const kills = 20
+
+// TestKill kills one or the other of two nodes at 20 random moments while files are written, fsynced and replicated. Both
+// come back by themselves, nothing that was fsynced is missing, and both stores check clean.
+func TestKill(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 7))
+	desktop, laptop := pair(t)
+	fixed := desktop.listening() // the port the laptop knows: keep it over restarts
+	desktop.flags = append(desktop.flags, "--listen", fixed)
+	laptop.flags = append(laptop.flags, "--peer", fixed)
+	w := &writers{t: t, kept: map[string][]byte{}}
+	for round := range kills {
+		victim := []*node{desktop, laptop}[rng.IntN(2)]
+		w.run([]*node{desktop, laptop}, round, rng.Uint64(), func() {
+			<-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond) // the random moment itself
+			victim.kill()
+		})
+		victim.mount()
+		w.verify(victim)
+	}
+	eventually(t, "everything on both nodes", func() bool { return w.missing(desktop) == "" && w.missing(laptop) == "" })
+	same(t, desktop, laptop)
+	for _, n := range []*node{desktop, laptop} {
+		n.stop()
+		n.check()
+	}
+}
+
+// writers keeps what was fsynced, per node and file, so that it can be looked for later.
+type writers struct {
+	t    *testing.T
+	mu   sync.Mutex        // guards kept
+	kept map[string][]byte // path below the mount -> content, all of it fsynced, name included
+	on   sync.Map          // path -> *node that wrote it
+}
+
+// run lets each node be written to until the interruption is over; errors end a writer, since its node may be the victim.
+func (w *writers) run(nodes []*node, round int, seed uint64, interrupt func()) {
+	var stop atomic.Bool
+	var group sync.WaitGroup
+	for i, n := range nodes {
+		group.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			for k := 0; !stop.Load(); k++ {
+				name := fmt.Sprintf("n%d-r%02d-%04d", i, round, k)
+				data := bytes.Repeat([]byte(name+"\n"), 1+rng.IntN(20000))
+				if err := writeDurably(n.dir, name, data); err != nil {
+					return
+				}
+				w.mu.Lock()
+				w.kept[name] = data
+				w.mu.Unlock()
+				w.on.Store(name, n)
+			}
+		})
+	}
+	interrupt()
+	stop.Store(true)
+	group.Wait()
+}
+
+// writeDurably writes a temporary file, fsyncs it, renames it and fsyncs the folder.
+func writeDurably(dir, name string, data []byte) error {
+	temp := filepath.Join(dir, name+".part")
+	f, err := os.Create(temp)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// verify fails the test if n lost anything that was fsynced on n.
+func (w *writers) verify(n *node) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name, data := range w.kept {
+		if on, _ := w.on.Load(name); on != n {
+			continue
+		}
+		got, err := os.ReadFile(filepath.Join(n.dir, name))
+		if err != nil || !bytes.Equal(got, data) {
+			w.t.Fatalf("%s was fsynced (%d bytes) and came back as %d bytes, %v", name, len(data), len(got), err)
+		}
+	}
+}
+
+// missing names a file that n does not have whole yet, or nothing.
+func (w *writers) missing(n *node) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name, data := range w.kept {
+		if info, err := os.Stat(filepath.Join(n.dir, name)); err != nil || info.Size() != int64(len(data)) {
+			return name
+		}
+	}
+	return ""
+}

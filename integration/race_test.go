@@ -1,0 +1,6 @@
+//go:build race
+
+package integration
+
+// raceEnabled: the binary is built with the race detector too.
+const raceEnabled = true
