@@ -1,0 +1,178 @@
+package hypercore
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+)
+
+// Append adds blocks under one signature and returns the position of the first. They are durable when it returns, and
+// only then visible. The signature is made when the bytes it covers are on disk already. After a failure the feed takes no more until it is
+// opened again: what the disk holds then decides.
+func (f *Feed) Append(ctx context.Context, blocks [][]byte) (first uint64, err error) {
+	if f.secret == nil {
+		return 0, ErrNotWritable
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	f.mu.RLock()
+	a := appending{head: f.head, roots: append([]Node(nil), f.roots...)}
+	if f.broken != nil {
+		err = f.broken
+	} else if f.fork != nil {
+		err = f.fork
+	}
+	f.mu.RUnlock()
+	if err != nil || len(blocks) == 0 {
+		return a.head.Length, err
+	}
+	first = a.head.Length
+	start := a.head
+	for _, b := range blocks {
+		if err := a.add(b); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.store(&a, start); err != nil {
+		f.mu.Lock()
+		f.broken = errors.Join(ErrBroken, err)
+		f.mu.Unlock()
+		return 0, fmt.Errorf("append to feed %s: %w", f.key, err)
+	}
+	f.mu.Lock()
+	f.publish(&a, start)
+	f.mu.Unlock()
+	f.waits.stored(first, a.head.Length)
+	return first, nil
+}
+
+// appending is a batch on its way into the feed.
+type appending struct {
+	head  Head
+	roots []Node
+	data  []byte
+	nodes []Node // all new ones, leaves and parents
+}
+
+// add puts one more block behind the others.
+func (a *appending) add(block []byte) error {
+	if len(block) > MaxBlock {
+		return ErrTooLong
+	}
+	if a.head.Length >= maxLength || a.head.Bytes+uint64(len(block)) > maxBytes {
+		return fmt.Errorf("feed is full: %w", ErrTooLong)
+	}
+	n := leafNode(a.head.Length, block)
+	a.nodes = append(a.nodes, n)
+	for k := len(a.roots); k > 0 && a.roots[k-1].Index == sibling(n.Index); k = len(a.roots) {
+		n = parentNode(a.roots[k-1], n)
+		a.nodes = append(a.nodes, n)
+		a.roots = a.roots[:k-1]
+	}
+	a.roots = append(a.roots, n)
+	a.data = append(a.data, block...)
+	a.head.Length++
+	a.head.Bytes += uint64(len(block))
+	return nil
+}
+
+// store makes a durable: the bytes, then the signature over them with the bits, then the head. Called with writing held.
+func (f *Feed) store(a *appending, start Head) error {
+	if _, err := f.files.data.WriteAt(a.data, int64(start.Bytes)); err != nil {
+		return err
+	}
+	if err := f.writeNodes(a.nodes); err != nil {
+		return err
+	}
+	entries := f.entriesWith(a, start) // before the syncs: a bit never precedes the bytes it speaks of
+	if err := f.files.data.Sync(); err != nil {
+		return err
+	}
+	if err := f.files.tree.Sync(); err != nil {
+		return err
+	}
+	a.head.TreeHash = treeHash(a.roots)
+	copy(a.head.Signature[:], ed25519.Sign(f.secret, a.head.TreeHash[:]))
+	blank := make([]byte, sizeSignature*(a.head.Length-start.Length-1)) // over what an append that never committed left
+	if err := f.writeSignature(start.Length+1, append(blank, a.head.Signature[:]...)); err != nil {
+		return err
+	}
+	if err := f.files.signatures.Sync(); err != nil {
+		return err
+	}
+	if err := f.writeBitfield(entries); err != nil {
+		return err
+	}
+	return f.writeHead(a.head)
+}
+
+// writeNodes writes nodes, neighbours in one go.
+func (f *Feed) writeNodes(nodes []Node) error {
+	inside := map[uint64]Node{}
+	low, high := uint64(2*maxLength), uint64(0)
+	for _, n := range nodes {
+		if n.Index%2 == 0 {
+			low, high = min(low, n.Index), max(high, n.Index)
+		}
+	}
+	for _, n := range nodes {
+		if n.Index >= low && n.Index <= high {
+			inside[n.Index] = n
+		} else if _, err := f.files.tree.WriteAt(encodeNode(n), int64(sizeHeader+sizeNode*n.Index)); err != nil {
+			return err
+		}
+	}
+	buf := make([]byte, 0, sizeNode*(high-low+1))
+	for i := low; i <= high; i++ {
+		if n, ok := inside[i]; ok {
+			buf = append(buf, encodeNode(n)...)
+		} else {
+			buf = append(buf, make([]byte, sizeNode)...)
+		}
+	}
+	_, err := f.files.tree.WriteAt(buf, int64(sizeHeader+sizeNode*low))
+	return err
+}
+
+// writeSignature writes the signatures for length and what follows it.
+func (f *Feed) writeSignature(length uint64, signatures []byte) error {
+	_, err := f.files.signatures.WriteAt(signatures, int64(sizeHeader+sizeSignature*(length-1)))
+	return err
+}
+
+// entriesWith builds the bitfield entries as they are when a is in.
+func (f *Feed) entriesWith(a *appending, start Head) map[uint64][]byte {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	entries := map[uint64][]byte{}
+	bit := func(entry uint64, at uint64) {
+		if entries[entry] == nil {
+			entries[entry] = f.entry(entry)
+		}
+		entries[entry][at/8] |= 0x80 >> (at % 8)
+	}
+	for seq := start.Length; seq < a.head.Length; seq++ {
+		bit(seq/(8*pageBytes), seq%(8*pageBytes))
+	}
+	for _, n := range a.nodes {
+		bit(n.Index/(16*pageBytes), 8*pageBytes+n.Index%(16*pageBytes))
+	}
+	return entries
+}
+
+// publish makes a visible. Called with mu held.
+func (f *Feed) publish(a *appending, start Head) {
+	for seq := start.Length; seq < a.head.Length; seq++ {
+		f.data.set(seq, true)
+	}
+	f.have += a.head.Length - start.Length
+	for _, n := range a.nodes {
+		f.tree.set(n.Index, true)
+		f.nodes.Add(n.Index, n)
+	}
+	f.head, f.roots, f.committed = a.head, a.roots, a.head
+}

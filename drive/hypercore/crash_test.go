@@ -1,0 +1,230 @@
+package hypercore
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// flaky is a Storage whose writes reach the disk only when synced: a crash keeps a random part of the rest, the last write torn.
+// It can also fail the n-th call, having done it or not.
+type flaky struct {
+	durable *Memory
+	rng     *rand.Rand
+	files   map[string]*flakyFile
+	failAt  int  // calls until one fails; 0: none
+	stored  bool // the failing call is carried out all the same
+}
+
+var errInjected = errors.New("injected")
+
+func (s *flaky) Open(name string) (File, error) {
+	d, err := s.durable.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	size, err := d.Size()
+	if err != nil {
+		return nil, err
+	}
+	now := &memoryFile{data: make([]byte, size)}
+	if err := readFull(d, now.data, 0); err != nil {
+		return nil, err
+	}
+	f := &flakyFile{memoryFile: now, st: s, durable: d}
+	s.files[name] = f
+	return f, nil
+}
+
+// crash lets power fail: each write that was not synced is kept, lost or torn.
+func (s *flaky) crash() {
+	for _, f := range s.files {
+		for _, w := range f.pending {
+			switch s.rng.IntN(3) {
+			case 0:
+				w.data = w.data[:s.rng.IntN(len(w.data)+1)]
+				fallthrough
+			case 1:
+				if _, err := f.durable.WriteAt(w.data, w.off); err != nil {
+					panic(err)
+				}
+			}
+		}
+	}
+	s.files = map[string]*flakyFile{}
+}
+
+func (s *flaky) fails() (fail, do bool) {
+	if s.failAt > 0 {
+		s.failAt--
+		if s.failAt == 0 {
+			return true, s.stored
+		}
+	}
+	return false, true
+}
+
+type flakyFile struct {
+	*memoryFile
+	st      *flaky
+	durable File
+	pending []pendingWrite
+}
+
+type pendingWrite struct {
+	off  int64
+	data []byte
+}
+
+func (f *flakyFile) WriteAt(p []byte, off int64) (int, error) {
+	fail, do := f.st.fails()
+	if do {
+		if _, err := f.memoryFile.WriteAt(p, off); err != nil {
+			return 0, err
+		}
+		f.pending = append(f.pending, pendingWrite{off, bytes.Clone(p)})
+	}
+	if fail {
+		return 0, errInjected
+	}
+	return len(p), nil
+}
+
+func (f *flakyFile) Sync() error {
+	fail, do := f.st.fails()
+	if do {
+		for _, w := range f.pending {
+			if _, err := f.durable.WriteAt(w.data, w.off); err != nil {
+				return err
+			}
+		}
+		f.pending = nil
+	}
+	if fail {
+		return errInjected
+	}
+	return nil
+}
+
+// TestCrashWhileAppending: after a crash at any call, what Append acknowledged is there, nothing half is, the store checks clean,
+// and no length is ever seen with two different signatures.
+func TestCrashWhileAppending(t *testing.T) {
+	secret := ed25519.NewKeyFromSeed(make([]byte, 32))
+	key := Key(secret.Public().(ed25519.PublicKey))
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		st := &flaky{durable: NewMemory(), rng: rng, files: map[string]*flakyFile{}}
+		var acknowledged [][]byte
+		signed := map[uint64][64]byte{}
+		for life := range 6 {
+			f, err := Open(st, key, Options{Secret: secret})
+			if err != nil {
+				t.Fatalf("seed %d life %d: %v", seed, life, err)
+			}
+			if f.Len() < uint64(len(acknowledged)) {
+				t.Fatalf("seed %d life %d: length %d of %d", seed, life, f.Len(), len(acknowledged))
+			}
+			for seq := range f.Len() {
+				b, err := f.Block(seq)
+				if err != nil || seq < uint64(len(acknowledged)) && !bytes.Equal(b, acknowledged[seq]) {
+					t.Fatalf("seed %d life %d: block %d: %v", seed, life, seq, err)
+				}
+				if seq >= uint64(len(acknowledged)) {
+					acknowledged = append(acknowledged, b) // stored although reported failed
+				}
+			}
+			see(t, signed, f.Root())
+			if err := f.Check(t.Context()); err != nil {
+				t.Fatalf("seed %d life %d: %v", seed, life, err)
+			}
+			st.failAt, st.stored = 1+rng.IntN(60), rng.IntN(2) == 0
+			for k := 0; ; k++ {
+				var batch [][]byte
+				for range 1 + rng.IntN(5) {
+					batch = append(batch, bytes.Repeat([]byte{byte(k), byte(life)}, rng.IntN(50)))
+				}
+				if _, err := f.Append(t.Context(), batch); err != nil {
+					if _, again := f.Append(t.Context(), batch); !errors.Is(again, ErrBroken) {
+						t.Fatalf("after a failure: %v", again)
+					}
+					break
+				}
+				see(t, signed, f.Root())
+				acknowledged = append(acknowledged, batch...)
+			}
+			st.failAt = 0
+			st.crash()
+		}
+	}
+}
+
+// see fails if two signatures are seen for one length.
+func see(t *testing.T, signed map[uint64][64]byte, h Head) {
+	t.Helper()
+	if before, ok := signed[h.Length]; ok && before != h.Signature {
+		t.Fatalf("length %d was signed twice", h.Length)
+	}
+	signed[h.Length] = h.Signature
+}
+
+// TestCrashWhileDownloading: a reader that loses power keeps what it synced, never takes a torn node for a fork, and gets the rest again.
+func TestCrashWhileDownloading(t *testing.T) {
+	secret := ed25519.NewKeyFromSeed(make([]byte, 32))
+	source := open(t, NewMemory(), Key(secret.Public().(ed25519.PublicKey)), secret)
+	for i := range 40 {
+		appendAll(t, source, bytes.Repeat([]byte{byte(i)}, i+1), fmt.Append(nil, i))
+	}
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		st := &flaky{durable: NewMemory(), rng: rng, files: map[string]*flakyFile{}}
+		synced := map[uint64]bool{}
+		for range 5 {
+			f, err := Open(st, source.Key(), Options{})
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			for seq := range synced {
+				if !f.Has(seq) {
+					t.Fatalf("seed %d: block %d was synced and is gone", seed, seq)
+				}
+			}
+			if err := f.Check(t.Context()); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			for range 1 + rng.IntN(20) {
+				seq := rng.Uint64N(source.Len())
+				copyBlock(t, source, f, seq)
+				if rng.IntN(5) == 0 {
+					if err := f.Sync(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					for s := range f.Len() {
+						if f.Has(s) {
+							synced[s] = true
+						}
+					}
+				}
+			}
+			st.crash()
+		}
+	}
+}
+
+// copyBlock moves one block as two connected peers would.
+func copyBlock(t testing.TB, from, to *Feed, seq uint64) {
+	t.Helper()
+	p, err := from.Proof(seq, to.Digest(seq), &Marks{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := from.Block(seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Put(t.Context(), seq, b, p); err != nil {
+		t.Fatalf("block %d of %d: %v", seq, from.Len(), err)
+	}
+}

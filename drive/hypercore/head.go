@@ -1,0 +1,114 @@
+package hypercore
+
+import (
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/crypto/blake2b"
+)
+
+// Head is a signed length of a feed: what a writer put its name to.
+type Head struct {
+	Length    uint64   // blocks
+	Bytes     uint64   // size of all blocks
+	TreeHash  [32]byte // of the full roots
+	Signature [64]byte
+}
+
+// The head file has two slots, written in turn: a torn write spoils at most the newer one. A slot is, numbers big endian,
+// generation (8), length (8), bytes (8), tree hash (32), signature (64), BLAKE2b-256 of the foregoing (32).
+const (
+	slotSize   = 8 + 8 + 8 + 32 + 64 + 32
+	slotStride = 4096
+)
+
+func encodeSlot(generation uint64, h Head) []byte {
+	b := make([]byte, 0, slotSize)
+	b = binary.BigEndian.AppendUint64(b, generation)
+	b = binary.BigEndian.AppendUint64(b, h.Length)
+	b = binary.BigEndian.AppendUint64(b, h.Bytes)
+	b = append(b, h.TreeHash[:]...)
+	b = append(b, h.Signature[:]...)
+	sum := blake2b.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+// decodeSlot reports ok false for a slot that was never written or is torn.
+func decodeSlot(b []byte) (generation uint64, h Head, ok bool) {
+	if len(b) != slotSize || blake2b.Sum256(b[:slotSize-32]) != [32]byte(b[slotSize-32:]) {
+		return 0, Head{}, false
+	}
+	h.Length = binary.BigEndian.Uint64(b[8:])
+	h.Bytes = binary.BigEndian.Uint64(b[16:])
+	copy(h.TreeHash[:], b[24:])
+	copy(h.Signature[:], b[56:])
+	return binary.BigEndian.Uint64(b), h, h.Length <= maxLength && h.Bytes <= maxBytes
+}
+
+// writeHead makes h the committed head; it is durable when writeHead returns. Called with writing held.
+func (f *Feed) writeHead(h Head) error {
+	slot := encodeSlot(f.generation+1, h)
+	if _, err := f.files.head.WriteAt(slot, int64((f.generation+1)%2*slotStride)); err != nil {
+		return fmt.Errorf("write head: %w", err)
+	}
+	if err := f.files.head.Sync(); err != nil {
+		return fmt.Errorf("sync head: %w", err)
+	}
+	f.generation++
+	return nil
+}
+
+// readHead finds the newest slot whose tree and signature are good and makes it the feed's state. No slot at all is
+// an empty feed; slots none of which is good are ErrDamaged.
+func (f *Feed) readHead() error {
+	type slot struct {
+		generation uint64
+		head       Head
+	}
+	var slots []slot
+	second := false // the slot that is written second was written
+	for i := range int64(2) {
+		b := make([]byte, slotSize)
+		if err := readFull(f.files.head, b, i*slotStride); err != nil {
+			return fmt.Errorf("read head: %w", err)
+		}
+		second = second || i == 0 && [slotSize]byte(b) != [slotSize]byte{}
+		if g, h, ok := decodeSlot(b); ok {
+			slots = append(slots, slot{g, h})
+		}
+	}
+	if len(slots) == 2 && slots[0].generation < slots[1].generation {
+		slots[0], slots[1] = slots[1], slots[0]
+	}
+	for _, s := range slots {
+		f.generation = max(f.generation, s.generation)
+		roots, err := f.rootsOnDisk(s.head)
+		if err != nil {
+			continue
+		}
+		f.head, f.roots, f.generation = s.head, roots, s.generation
+		return nil
+	}
+	if second || len(slots) > 0 {
+		return fmt.Errorf("no head of feed %s holds: %w", f.key, ErrDamaged)
+	}
+	return nil // never written, or the very first write was torn
+}
+
+// rootsOnDisk reads the full roots of h from the tree file and checks hash and signature.
+func (f *Feed) rootsOnDisk(h Head) ([]Node, error) {
+	var roots []Node
+	var bytes uint64
+	for _, i := range fullRoots(h.Length) {
+		n, err := f.readNode(i)
+		if err != nil {
+			return nil, err
+		}
+		roots, bytes = append(roots, n), bytes+n.Size
+	}
+	if bytes != h.Bytes || treeHash(roots) != h.TreeHash || !ed25519.Verify(f.key[:], h.TreeHash[:], h.Signature[:]) {
+		return nil, ErrDamaged
+	}
+	return roots, nil
+}
