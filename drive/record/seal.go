@@ -1,0 +1,157 @@
+package record
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/blake2b"
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+)
+
+// The ways in which a sealed value can fail to open.
+var (
+	ErrSealed         = errors.New("sealed value does not open")
+	ErrUnknownVersion = errors.New("sealed by a later version")
+	ErrUnknownEpoch   = errors.New("no key for the epoch")
+)
+
+// sealVersion is the first byte of what this version seals.
+const sealVersion = 1
+
+// SealOverhead bounds the bytes that sealing adds.
+const SealOverhead = 1 + binary.MaxVarintLen32 + chacha20poly1305.NonceSizeX + chacha20poly1305.Overhead
+
+// Token is the name token of name in directory dir: 22 characters of base64url.
+func (k *Keys) Token(dir ID, name string) string {
+	h, err := blake2b.New(16, k.Names[:])
+	if err != nil {
+		panic(err) // size and key length are constants that fit
+	}
+	h.Write(dir[:])
+	h.Write([]byte(name))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// Seal seals a record for its place: the database key key in the feed of writer. The caller owns the result.
+func (k *Keys) Seal(writer hypercore.Key, key string, plain []byte) ([]byte, error) {
+	e, err := k.epoch(k.Current)
+	if err != nil {
+		return nil, err
+	}
+	return seal(e.Meta, k.Current, recordPlace(k.Current, writer, key), plain)
+}
+
+// Open opens a sealed record that stands in the feed of writer under the database key key. The caller owns the result.
+func (k *Keys) Open(writer hypercore.Key, key string, sealed []byte) ([]byte, error) {
+	epoch, nonce, box, err := parseSealed(sealed)
+	if err != nil {
+		return nil, err
+	}
+	e, err := k.epoch(epoch)
+	if err != nil {
+		return nil, err
+	}
+	return open(e.Meta, nonce, box, recordPlace(epoch, writer, key))
+}
+
+// SealBlock seals block number of inode for the content feed feed. plain is at most BlockSize bytes.
+func (k *Keys) SealBlock(feed hypercore.Key, inode ID, number uint64, plain []byte) ([]byte, error) {
+	if len(plain) > BlockSize {
+		return nil, fmt.Errorf("block of %d bytes", len(plain))
+	}
+	e, err := k.epoch(k.Current)
+	if err != nil {
+		return nil, err
+	}
+	return seal(e.Blocks, k.Current, blockPlace(k.Current, feed, inode, number), plain)
+}
+
+// OpenBlock opens what SealBlock sealed.
+func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []byte) ([]byte, error) {
+	epoch, nonce, box, err := parseSealed(sealed)
+	if err != nil {
+		return nil, err
+	}
+	e, err := k.epoch(epoch)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := open(e.Blocks, nonce, box, blockPlace(epoch, feed, inode, number))
+	if err == nil && len(plain) > BlockSize {
+		return nil, fmt.Errorf("block of %d bytes: %w", len(plain), ErrSealed)
+	}
+	return plain, err
+}
+
+func recordPlace(epoch uint32, writer hypercore.Key, key string) []byte {
+	place := append([]byte("hyphafs record 1"), binary.BigEndian.AppendUint32(nil, epoch)...)
+	return append(append(place, writer[:]...), key...)
+}
+
+func blockPlace(epoch uint32, feed hypercore.Key, inode ID, number uint64) []byte {
+	place := append([]byte("hyphafs block 1"), binary.BigEndian.AppendUint32(nil, epoch)...)
+	place = append(append(place, feed[:]...), inode[:]...)
+	return binary.BigEndian.AppendUint64(place, number)
+}
+
+// seal is shared with SealLocal: version, epoch, random nonce, box.
+func seal(key [32]byte, epoch uint32, place, plain []byte) ([]byte, error) {
+	aead, err := chacha20poly1305.NewX(key[:])
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, len(plain)+SealOverhead)
+	out = binary.AppendUvarint(append(out, sealVersion), uint64(epoch))
+	at := len(out)
+	out = out[:at+chacha20poly1305.NonceSizeX]
+	if _, err := rand.Read(out[at:]); err != nil {
+		return nil, err
+	}
+	return aead.Seal(out, out[at:], plain, place), nil
+}
+
+func parseSealed(b []byte) (epoch uint32, nonce, box []byte, err error) {
+	if len(b) == 0 {
+		return 0, nil, nil, fmt.Errorf("empty: %w", ErrSealed)
+	}
+	if b[0] != sealVersion {
+		return 0, nil, nil, fmt.Errorf("version %d: %w", b[0], ErrUnknownVersion)
+	}
+	e, n := binary.Uvarint(b[1:])
+	if n <= 0 || e > 1<<32-1 || len(b) < 1+n+chacha20poly1305.NonceSizeX+chacha20poly1305.Overhead {
+		return 0, nil, nil, fmt.Errorf("cut off: %w", ErrSealed)
+	}
+	b = b[1+n:]
+	return uint32(e), b[:chacha20poly1305.NonceSizeX], b[chacha20poly1305.NonceSizeX:], nil
+}
+
+func open(key [32]byte, nonce, box, place []byte) ([]byte, error) {
+	aead, err := chacha20poly1305.NewX(key[:])
+	if err != nil {
+		return nil, err
+	}
+	plain, err := aead.Open(nil, nonce, box, place)
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return plain, nil
+}
+
+// SealLocal seals bytes that stay on this node (view, journal) under its local key. purpose says what they are and where they stand.
+func SealLocal(key [32]byte, purpose string, plain []byte) ([]byte, error) {
+	return seal(key, 0, []byte("hyphafs local 1"+purpose), plain)
+}
+
+// OpenLocal opens what SealLocal sealed.
+func OpenLocal(key [32]byte, purpose string, sealed []byte) ([]byte, error) {
+	_, nonce, box, err := parseSealed(sealed)
+	if err != nil {
+		return nil, err
+	}
+	return open(key, nonce, box, []byte("hyphafs local 1"+purpose))
+}
