@@ -1,0 +1,235 @@
+package hyperdb
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+)
+
+// Op is one put or delete of a batch.
+type Op struct {
+	Key    string
+	Value  []byte // nil: none, which differs from empty
+	Delete bool   // a delete with a Value writes both
+}
+
+// Batch writes ops to the local feed as one append under one signature and returns the position of the first. Each entry's
+// trie is byte-equal to hyperdb 3.5.0's, up to the order of pointers under one value.
+func (db *DB) Batch(ctx context.Context, ops []Op) (first uint64, err error) {
+	ops = slices.Clone(ops)
+	for i, op := range ops {
+		key := normalize(op.Key)
+		ops[i].Key = key
+		if key == "" || strings.HasSuffix(key, "/") || strings.HasPrefix(key, "/") || len(key) > maxKey {
+			return 0, fmt.Errorf("key %q shares its path with another, or is too long", op.Key)
+		}
+	}
+	return db.batch(ctx, nil, ops)
+}
+
+// Authorize lets the feed with key write: an entry with the empty key whose list names it, and ops behind it in the same append.
+// The result is durable when it returns.
+func (db *DB) Authorize(ctx context.Context, key hypercore.Key, ops ...Op) error {
+	if _, err := db.batch(ctx, []hypercore.Key{key}, append([]Op{{}}, ops...)); err != nil {
+		return err
+	}
+	return db.Update(ctx)
+}
+
+// batch appends ops, whose keys are normal; newcomers are named from the first of its entries on.
+func (db *DB) batch(ctx context.Context, newcomers []hypercore.Key, ops []Op) (uint64, error) {
+	if db.local == nil {
+		return 0, ErrNoLocal
+	}
+	db.writing.Lock()
+	defer db.writing.Unlock()
+	if err := db.Update(ctx); err != nil {
+		return 0, err
+	}
+	db.mu.RLock()
+	b := db.begin(newcomers)
+	for _, op := range ops {
+		b.put(op.Key, op)
+	}
+	db.mu.RUnlock()
+	first, err := db.local.log.Append(ctx, b.blocks)
+	if err != nil {
+		return 0, err
+	}
+	if first != b.first {
+		return 0, fmt.Errorf("the local feed grew behind the database: block %d, not %d", first, b.first)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.list, db.inflate = b.list, b.inflate
+	for _, e := range b.written {
+		db.entries.Add(e.Version, e)
+	}
+	if k := len(b.written); k > 0 {
+		db.local.head = b.written[k-1]
+		db.local.scanned = b.next
+		db.learn(db.local, db.local.head)
+	}
+	return first, nil
+}
+
+// batch is an append being made. The database's mu is held while it is.
+type batch struct {
+	db          *DB
+	first, next uint64
+	heads       []*Entry
+	list        []hypercore.Key
+	positions   map[hypercore.Key]int
+	inflate     uint64
+	listChanged bool
+	clock       []uint64
+	blocks      [][]byte
+	written     []*Entry
+}
+
+func (db *DB) begin(newcomers []hypercore.Key) *batch {
+	b := &batch{db: db, first: db.local.log.Len(), heads: db.heads(), list: slices.Clone(db.list), inflate: db.inflate}
+	b.next = b.first
+	want := append([]hypercore.Key{db.cfg.Source, db.local.Key}, keysOf(db.writers)...)
+	for _, k := range append(want, newcomers...) {
+		if !slices.Contains(b.list, k) {
+			b.list = append(b.list, k)
+			b.listChanged = true
+		}
+	}
+	b.positions = make(map[hypercore.Key]int, len(b.list))
+	b.clock = make([]uint64, len(b.list))
+	for i, k := range b.list {
+		b.positions[k] = i
+		if w := db.byKey[k]; w != nil {
+			b.clock[i] = w.seen()
+		}
+	}
+	return b
+}
+
+func keysOf(ws []*writer) []hypercore.Key {
+	out := make([]hypercore.Key, len(ws))
+	for i, w := range ws {
+		out[i] = w.Key
+	}
+	return out
+}
+
+// put adds one entry over the current heads and becomes the only head.
+func (b *batch) put(key string, op Op) {
+	e := &Entry{Version: Version{b.db.local.Key, b.next}, Key: key, Value: op.Value, Deleted: op.Delete, path: path(key, true), trie: trie{}}
+	w := walk{batch: b, entry: e}
+	for _, h := range b.heads {
+		w.from(0, h)
+	}
+	raw := &e.raw
+	*raw = rawEntry{key: key, value: op.Value, deleted: op.Delete, trie: e.trie.encode()}
+	if b.listChanged {
+		b.listChanged, b.inflate = false, b.next
+		raw.feeds, e.Feeds = b.list, b.list
+		if !b.db.cfg.LocalContent.IsZero() {
+			raw.content = slices.Clone(b.db.cfg.LocalContent[:])
+		}
+	}
+	e.Content = b.db.cfg.LocalContent
+	raw.inflate, e.Inflate = b.inflate, b.inflate
+	b.next++
+	b.clock[b.positions[b.db.local.Key]] = b.next
+	raw.clock = slices.Clone(b.clock)
+	e.Clock = make(map[hypercore.Key]uint64, len(b.list))
+	for i, k := range b.list {
+		e.Clock[k] = b.clock[i]
+	}
+	e.list = b.list
+	b.blocks = append(b.blocks, raw.encode())
+	b.written = append(b.written, e)
+	b.heads = []*Entry{e}
+}
+
+// walk fills the trie of a new entry (hyperdb 3.5.0, lib/put.js).
+type walk struct {
+	batch *batch
+	entry *Entry
+}
+
+// from follows the way of the new entry through the trie of head, from position i on.
+func (w *walk) from(i int, head *Entry) {
+	for ; i < len(w.entry.path); i++ {
+		digit := w.entry.path[i]
+		at := head.trie[i]
+		if at != nil {
+			w.keepOthers(i, digit, head, at)
+		}
+		if i < len(head.path) && head.path[i] == digit && (digit < end || head.Key == w.entry.Key) {
+			continue
+		}
+		if i < len(head.path) {
+			w.keep(i, head.path[i], head.Version)
+		}
+		if at == nil || len(at[digit]) == 0 {
+			return
+		}
+		var ahead []*Entry
+		for _, p := range at[digit] {
+			if e := w.batch.follow(head, p); e != nil {
+				ahead = append(ahead, e)
+			}
+		}
+		if len(ahead) == 0 {
+			return
+		}
+		for _, e := range ahead[1:] {
+			w.from(i+1, e)
+		}
+		head = ahead[0]
+	}
+}
+
+// keepOthers takes over the pointers that lead away from our own way.
+func (w *walk) keepOthers(i int, digit byte, head *Entry, at *bucket) {
+	for x, ps := range at {
+		if byte(x) == digit && digit != end {
+			continue
+		}
+		for _, p := range ps {
+			if x == end {
+				if e := w.batch.follow(head, p); e == nil || e.Key == w.entry.Key {
+					continue
+				}
+			}
+			w.keep(i, byte(x), Version{head.list[p.feed], p.seq})
+		}
+	}
+}
+
+// keep adds a pointer to v, if our list names its feed.
+func (w *walk) keep(i int, digit byte, v Version) {
+	if at, ok := w.batch.positions[v.Feed]; ok {
+		w.entry.trie.add(i, digit, pointer{at, v.Seq})
+	}
+}
+
+// follow returns the entry that a pointer of e names, or nil if it is not here or no good: a broken pointer hides
+// no other.
+func (b *batch) follow(e *Entry, p pointer) *Entry {
+	v := Version{e.list[p.feed], p.seq}
+	if v.Feed == b.db.local.Key && v.Seq >= b.first {
+		if i := v.Seq - b.first; i < uint64(len(b.written)) {
+			return b.written[i]
+		}
+		return nil
+	}
+	w := b.db.byKey[v.Feed]
+	if w == nil {
+		return nil
+	}
+	found, err := b.db.entry(w, v.Seq)
+	if err != nil {
+		return nil
+	}
+	return found
+}
