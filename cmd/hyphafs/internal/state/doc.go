@@ -1,0 +1,19 @@
+// Package state keeps the directory a node lives in.
+//
+// # Layout
+//
+//	lock          flock(2)ed exclusively while a process uses the node; holds its pid and a newline
+//	config.json   Config: domain, role, name and what else the first mount said; no secret. Its presence is the commit
+//	              point: without it there is no node here
+//	node.key      the node's own secrets, sealed under a key made from the passphrase; opaque to this package
+//	feeds/<hex>/  one folder a feed, named by its discovery key
+//	view.db       the folded view, made again from the feeds if it is removed
+//	work/         what was changed and not yet published
+//	control.sock  the running node's control socket
+//	log, log.old  what a node in the background logs
+//
+// The directory has mode 0700, files 0600. Small files are written aside, fsynced, renamed and made durable by fsync of the directory, so
+// after a crash each is either the old one or the new one.
+//
+// The lock is the kernel's: it ends with the process, so a crash leaves nothing to clean.
+package state

@@ -1,0 +1,166 @@
+package state
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func made(t *testing.T) Dir {
+	t.Helper()
+	d := Dir(filepath.Join(t.TempDir(), "data", "anna.example"))
+	if err := d.Make(); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestMakeIsPrivate(t *testing.T) {
+	d := made(t)
+	if err := os.Chmod(string(d), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Make(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(string(d))
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Dir(file).Make(); err == nil {
+		t.Error("a file was taken for a directory")
+	}
+}
+
+func TestConfigComesBack(t *testing.T) {
+	d := made(t)
+	if _, err := d.Config(); !errors.Is(err, ErrNoNode) {
+		t.Errorf("empty directory: %v", err)
+	}
+	want := Config{Version: 1, Domain: "anna.example", Role: SignIn, Name: "Laptop", Peers: []string{"tcp://h:1"}, NoDiscovery: true}
+	if err := d.SetConfig(want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Config()
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	info, err := os.Stat(filepath.Join(string(d), "config.json"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	left, err := os.ReadDir(string(d))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestConfigRefusesDamage(t *testing.T) {
+	d := made(t)
+	for _, text := range []string{"", "{", "null", `{"version":2,"domain":"x","role":"sign-in"}`, `{"version":1,"role":"sign-in"}`,
+		`{"version":1,"domain":"x","role":"?"}`, strings.Repeat(" ", maxFile+1)} {
+		if err := os.WriteFile(filepath.Join(string(d), "config.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Config(); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%.40q: %v", text, err)
+		}
+	}
+}
+
+func TestKeyComesBack(t *testing.T) {
+	d := made(t)
+	if _, err := d.Key(); !errors.Is(err, ErrNoNode) {
+		t.Errorf("no key yet: %v", err)
+	}
+	for _, want := range []string{"first", "second"} {
+		if err := d.SetKey([]byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Key(); err != nil || string(got) != want {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
+func TestLockIsExclusive(t *testing.T) {
+	d := made(t)
+	first, err := d.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Lock(); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "pid "+strconv.Itoa(os.Getpid())) {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := d.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Release(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHome(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{"XDG_DATA_HOME": "/data", "HOME": "/h"}, "/data/hyphafs"},
+		{map[string]string{"XDG_DATA_HOME": "relative", "HOME": "/h"}, "/h/.local/share/hyphafs"},
+		{map[string]string{"HOME": "/h"}, "/h/.local/share/hyphafs"},
+	} {
+		got, err := Home(func(k string) string { return c.env[k] })
+		if err != nil || got != c.want {
+			t.Errorf("%v: %q, %v", c.env, got, err)
+		}
+	}
+	if got, err := Home(func(string) string { return "" }); err != nil || !filepath.IsAbs(got) {
+		t.Errorf("without HOME: %q, %v", got, err)
+	}
+}
+
+func TestNodes(t *testing.T) {
+	home := t.TempDir()
+	if got, err := Nodes(filepath.Join(home, "missing")); err != nil || got != nil {
+		t.Errorf("missing home: %v, %v", got, err)
+	}
+	for _, domain := range []string{"b.example", "a.example", "unfinished"} {
+		d, err := ForDomain(home, domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Make(); err != nil {
+			t.Fatal(err)
+		}
+		if domain == "unfinished" {
+			continue
+		}
+		if err := d.SetConfig(Config{Domain: domain, Role: SignUp}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Nodes(home)
+	if err != nil || !reflect.DeepEqual(got, []Dir{Dir(home + "/a.example"), Dir(home + "/b.example")}) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestForDomainRefusesPaths(t *testing.T) {
+	for _, domain := range []string{"", ".", "..", "a/b", "a\x00b"} {
+		if got, err := ForDomain("/home", domain); err == nil {
+			t.Errorf("%q became %q", domain, got)
+		}
+	}
+}
