@@ -1,0 +1,89 @@
+// Package boltview keeps the view of a drive in a bbolt file. It is a package of its own because bbolt does not build for the
+// browser.
+//
+// Every Update is a synced commit: the view moves in batches, so there are few. The file may be deleted while no node runs; the drive folds
+// its feeds again. bbolt maps the file into memory: a disk that fails under it ends the process (SIGBUS), which the next start survives.
+package boltview
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"hyphafs.org/hyphafs/drive/view"
+)
+
+var bucket = []byte("view")
+
+// DB is a view.KV in a file.
+type DB struct{ db *bbolt.DB }
+
+// Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
+func Open(path string) (*DB, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bbolt.ErrInvalid) || errors.Is(err, bbolt.ErrChecksum) || errors.Is(err, bbolt.ErrVersionMismatch) {
+		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucket)
+		if err == nil {
+			b.FillPercent = 0.7
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return &DB{db}, nil
+}
+
+// View runs fn on one state of the store.
+func (d *DB) View(fn func(view.Tx) error) error {
+	return d.db.View(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+}
+
+// Update runs fn and commits what it wrote, synced.
+func (d *DB) Update(fn func(view.Tx) error) error {
+	return d.db.Update(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+}
+
+// Close waits for transactions and releases the file.
+func (d *DB) Close() error { return d.db.Close() }
+
+type txn struct{ b *bbolt.Bucket }
+
+func (t txn) Get(key []byte) ([]byte, error) { return t.b.Get(key), nil }
+
+func (t txn) Put(key, value []byte) error {
+	if !t.b.Writable() {
+		return view.ErrReadOnly
+	}
+	return t.b.Put(bytes.Clone(key), bytes.Clone(value))
+}
+
+func (t txn) Delete(key []byte) error {
+	if !t.b.Writable() {
+		return view.ErrReadOnly
+	}
+	return t.b.Delete(key)
+}
+
+func (t txn) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error)) error {
+	start := prefix
+	if bytes.Compare(from, prefix) > 0 {
+		start = from
+	}
+	c := t.b.Cursor()
+	for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if more, err := fn(k, v); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,365 @@
+package view
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/crypto/blake2b"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// ErrDamaged says that the view's rows are not what this package wrote: drop the view and fold again.
+var ErrDamaged = errors.New("damaged view")
+
+// View is the fold of the feeds. All methods may be called from many goroutines at once.
+type View struct {
+	kv      KV
+	keys    *record.Keys
+	local   [32]byte
+	log     *slog.Logger
+	skipped atomic.Uint64
+}
+
+// Open returns the view in kv. keys open records; local seals the rows at rest. ErrDamaged if the rows were sealed under another local key. The view
+// does not own kv or keys.
+func Open(kv KV, keys *record.Keys, local [32]byte, log *slog.Logger) (*View, error) {
+	v := &View{kv: kv, keys: keys, local: local, log: log}
+	if _, err := v.Writers(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Skipped returns how many records were passed over since the view was opened, because they did not open or were invalid.
+func (v *View) Skipped() uint64 { return v.skipped.Load() }
+
+func (v *View) skip(feed hypercore.Key, e Entry, err error) {
+	v.skipped.Add(1)
+	if v.log != nil {
+		v.log.Warn("record passed over", "feed", feed.String(), "seq", e.Seq, "err", err)
+	}
+}
+
+// read runs fn on one state of the view.
+func (v *View) read(fn func(*txn) error) error {
+	return v.kv.View(func(tx Tx) error { return fn(v.txn(tx)) })
+}
+
+// Position returns the block of feed that the fold looks at next.
+func (v *View) Position(feed hypercore.Key) (next uint64, err error) {
+	err = v.read(func(t *txn) error {
+		next, err = t.count(feedRow(rowPosition, feed))
+		return err
+	})
+	return next, err
+}
+
+// Writers returns the writers that SetWriters kept.
+func (v *View) Writers() (feeds []hypercore.Key, err error) {
+	err = v.read(func(t *txn) error {
+		b, err := t.get([]byte{rowWriters})
+		for ; len(b) >= 32; b = b[32:] {
+			feeds = append(feeds, hypercore.Key(b[:32]))
+		}
+		return err
+	})
+	return feeds, err
+}
+
+// SetWriters keeps the list of writers for the next start.
+func (v *View) SetWriters(feeds []hypercore.Key) error {
+	return v.kv.Update(func(tx Tx) error {
+		t := v.txn(tx)
+		b := []byte{}
+		for _, f := range feeds {
+			b = append(b, f[:]...)
+		}
+		t.put([]byte{rowWriters}, b)
+		return t.flush()
+	})
+}
+
+// InodeState is an inode as it is shown.
+type InodeState struct {
+	record.Inode
+	Version  record.Version   // of the head shown
+	Replaces []record.Version // what a change of what is shown replaces: the head shown, and deletions that lost against it
+	Kept     int              // further live heads
+	Nlink    int              // entries that name it; of a directory, 1
+}
+
+// Inode returns an inode that some entry names or named. ErrNotExist if there is no record of it.
+func (v *View) Inode(id record.ID) (s InodeState, err error) {
+	err = v.read(func(t *txn) error {
+		h, err := t.inode(id)
+		if err != nil {
+			return err
+		}
+		o, _, ok := h.winner(inodes)
+		if !ok {
+			return fmt.Errorf("inode %s: %w", id, ErrNotExist)
+		}
+		s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(h)-1, 0)}
+		for _, x := range h.heads {
+			if x.version == o.version || x.record.Removed {
+				s.Replaces = append(s.Replaces, x.version)
+			}
+		}
+		n, err := t.count(idRow(rowLive, id))
+		if err != nil {
+			return err
+		}
+		orphan, err := t.orphanPlace(id)
+		s.Nlink = int(n) + b2i(orphan != nil)
+		return err
+	})
+	return s, err
+}
+
+// Lookup returns what name means in dir. ErrNotExist if nothing is shown there.
+func (v *View) Lookup(dir record.ID, name string) (s EntryState, err error) {
+	err = v.read(func(t *txn) error {
+		dirs, err := t.members(dir, 0)
+		if err != nil {
+			return err
+		}
+		es, err := t.lookup(dirs, name)
+		if err != nil {
+			return err
+		}
+		if len(es) > 0 {
+			s = es[0].EntryState
+			return nil
+		}
+		if !strings.Contains(name, " (conflict, ") {
+			return fmt.Errorf("%q in %s: %w", name, dir, ErrNotExist)
+		}
+		return t.list(dir, true, func(e EntryState) {
+			if e.Name == name {
+				s = e
+			}
+		})
+	})
+	if err == nil && s.Name == "" {
+		err = fmt.Errorf("%q in %s: %w", name, dir, ErrNotExist)
+	}
+	return s, err
+}
+
+// Tombstones returns the deletions that stand at name in dir: what a new entry there replaces.
+func (v *View) Tombstones(dir record.ID, name string) (versions []record.Version, err error) {
+	err = v.read(func(t *txn) error {
+		tk, err := parseToken(v.keys.Token(dir, name))
+		if err != nil {
+			return err
+		}
+		h, err := t.dirent(place{dir, tk})
+		if err != nil {
+			return err
+		}
+		for _, o := range h.heads {
+			if o.record.Removed {
+				versions = append(versions, o.version)
+			}
+		}
+		return nil
+	})
+	return versions, err
+}
+
+// ReadDir returns what dir shows, ascending by name. The caller owns the slice.
+func (v *View) ReadDir(dir record.ID) (entries []EntryState, err error) {
+	err = v.read(func(t *txn) error {
+		return t.list(dir, false, func(e EntryState) { entries = append(entries, e) })
+	})
+	slices.SortFunc(entries, func(a, b EntryState) int { return strings.Compare(a.Name, b.Name) })
+	return entries, err
+}
+
+// list calls fn for every entry that dir shows, or only for those in conflict.
+func (t *txn) list(dir record.ID, conflictsOnly bool, fn func(EntryState)) error {
+	dirs, err := t.members(dir, 0)
+	if err != nil {
+		return err
+	}
+	names := map[string][]entity{}
+	for _, d := range dirs {
+		if err := t.eachKey(d, conflictsOnly && len(dirs) == 1, func(p place) error {
+			es, err := t.entitiesAt(p)
+			if err == nil && len(es) > 0 {
+				names[es[0].Stored] = append(names[es[0].Stored], es...)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	taken := func(name string) bool {
+		_, ok := names[name]
+		return ok
+	}
+	for _, es := range names {
+		if len(es) > 1 {
+			es = join(es)
+			if err := t.nameAll(es, taken); err != nil {
+				return err
+			}
+		}
+		for _, e := range es {
+			fn(e.EntryState)
+		}
+	}
+	return nil
+}
+
+// eachKey calls fn for every key of dir, or only for those at which several inodes are shown.
+func (t *txn) eachKey(dir record.ID, sharedOnly bool, fn func(place) error) error {
+	seen := map[place]bool{}
+	prefixes := [][]byte{idRow(rowShared, dir), idRow(rowOrphans, dir)}
+	if !sharedOnly {
+		prefixes = [][]byte{idRow(rowDirent, dir), idRow(rowOrphans, dir)}
+	}
+	var places []place
+	for _, prefix := range prefixes {
+		err := t.tx.Scan(prefix, nil, func(row, _ []byte) (bool, error) {
+			if p := parsePlace(row[1:]); !seen[p] {
+				seen[p] = true
+				places = append(places, p)
+			}
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, p := range places {
+		if err := fn(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Empty reports whether dir shows nothing.
+func (v *View) Empty(dir record.ID) (empty bool, err error) {
+	err = v.read(func(t *txn) error {
+		dirs, err := t.members(dir, 0)
+		if err != nil {
+			return err
+		}
+		empty = true
+		for _, d := range dirs {
+			n, err := t.count(idRow(rowChildren, d))
+			if err != nil {
+				return err
+			}
+			empty = empty && n == 0
+		}
+		return nil
+	})
+	return empty, err
+}
+
+// Link is a place at which an inode is shown.
+type Link struct {
+	Dir  record.ID
+	Name string // the stored one
+}
+
+// Links returns the places at which id is shown, in no order.
+func (v *View) Links(id record.ID) (links []Link, err error) {
+	err = v.read(func(t *txn) error {
+		orphan, err := t.orphanPlace(id)
+		if err != nil {
+			return err
+		}
+		return t.eachNamed(id, func(p place, h head[*record.Dirent]) error {
+			d, err := t.dirent(p)
+			if err != nil {
+				return err
+			}
+			if liveInodes(d)[id] != nil || orphan != nil && *orphan == p {
+				links = append(links, Link{p.dir, h.record.Name})
+			}
+			return nil
+		})
+	})
+	return links, err
+}
+
+// Writer returns what the writer of feed is called, if somebody said.
+func (v *View) Writer(feed hypercore.Key) (w record.Writer, ok bool, err error) {
+	err = v.read(func(t *txn) error {
+		r, found, err := t.writer(record.Version{Feed: feed})
+		if found {
+			w, ok = *r, true
+		}
+		return err
+	})
+	return w, ok, err
+}
+
+// Kept is a live head that lost against a greater stamp (merge rule 1).
+type Kept struct {
+	ID      record.ID
+	Version record.Version
+	Inode   record.Inode
+}
+
+// Conflicts returns every kept head, in no order.
+func (v *View) Conflicts() (kept []Kept, err error) {
+	err = v.read(func(t *txn) error {
+		return t.tx.Scan([]byte{rowKept}, nil, func(row, _ []byte) (bool, error) {
+			id := record.ID(row[1:])
+			h, err := t.inode(id)
+			if err != nil {
+				return false, err
+			}
+			shown, _, _ := h.winner(inodes)
+			for _, o := range h.heads {
+				if !o.record.Removed && o.version != shown.version {
+					kept = append(kept, Kept{id, o.version, *o.record})
+				}
+			}
+			return true, nil
+		})
+	})
+	return kept, err
+}
+
+// Totals returns the number of inodes and the sum of their sizes in bytes.
+func (v *View) Totals() (files, bytes uint64, err error) {
+	err = v.read(func(t *txn) error {
+		if files, err = t.count([]byte{rowTotals, 'i'}); err != nil {
+			return err
+		}
+		bytes, err = t.count([]byte{rowTotals, 'b'})
+		return err
+	})
+	return files, bytes, err
+}
+
+// Digest hashes everything the view says, the list of writers excepted. Two views of the same records have the same digest, in whatever order the
+// records came.
+func (v *View) Digest() (sum [32]byte, err error) {
+	h, err := blake2b.New256(nil)
+	if err != nil {
+		return sum, err
+	}
+	err = v.read(func(t *txn) error {
+		return t.scan(nil, func(row, plain []byte) (bool, error) {
+			if row[0] != rowWriters {
+				fmt.Fprintf(h, "%x %x\n", row, plain)
+			}
+			return true, nil
+		})
+	})
+	h.Sum(sum[:0])
+	return sum, err
+}
