@@ -247,3 +247,47 @@ func TestWrongLocalKey(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestBufferedKV(t *testing.T) {
+	kv := view.NewMemory()
+	viewtest.Run(t, func(*testing.T) view.KV { return view.NewBuffered(kv) })
+}
+
+// TestBufferedFlush: a Flush between updates changes nothing that is seen, and what it wrote is below.
+func TestBufferedFlush(t *testing.T) {
+	base := view.NewMemory()
+	kv := view.NewBuffered(base)
+	put := func(k, v string) {
+		t.Helper()
+		if err := kv.Update(func(tx view.Tx) error { return tx.Put([]byte(k), []byte(v)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", "1")
+	put("b", "1")
+	if err := kv.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	put("c", "1")
+	if err := kv.Update(func(tx view.Tx) error { return tx.Delete([]byte("a")) }); err != nil {
+		t.Fatal(err)
+	}
+	rows := func(kv view.KV) (out string) {
+		t.Helper()
+		if err := kv.View(func(tx view.Tx) error {
+			return tx.Scan(nil, nil, func(k, v []byte) (bool, error) { out += string(k) + string(v); return true, nil })
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if got := rows(kv) + " " + rows(base); got != "b1c1 a1b1" {
+		t.Error(got)
+	}
+	if err := kv.Flush(); err != nil || kv.Pending() != 0 {
+		t.Fatal(err)
+	}
+	if got := rows(kv) + " " + rows(base); got != "b1c1 b1c1" {
+		t.Error(got)
+	}
+}
