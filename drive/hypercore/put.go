@@ -33,6 +33,10 @@ func (f *Feed) Put(ctx context.Context, seq uint64, value []byte, p Proof) error
 	} else {
 		return fmt.Errorf("hash answer without the leaf: %w", ErrBadProof)
 	}
+	if f.secret != nil { // the end of the own feed may come from a peer while Append builds on it
+		f.writing.Lock()
+		defer f.writing.Unlock()
+	}
 	f.mu.RLock()
 	err := v.run()
 	f.mu.RUnlock()
