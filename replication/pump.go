@@ -289,9 +289,10 @@ func (c *channel) request(seq uint64, now time.Time, wait time.Duration) bool {
 	return true
 }
 
-// inform tells a peer that is not live that it gave us all it has, and, once it has all of ours, that this was it.
+// inform tells a peer that is not live that we have all it has, and, once it said the same, that this was it: then it leaves. Like the npm
+// package, the writer of a feed waits for the peer to say so.
 func (c *channel) inform() {
-	if c.session.live || !c.session.shook || c.remote < 0 || !c.heardHave || len(c.requests) > 0 {
+	if c.session.live || !c.session.shook || c.remote < 0 || len(c.requests) > 0 || c.downloading && (c.feed.Writable() || !c.heardHave) {
 		return
 	}
 	if last, ok := c.has.last(); ok && !c.forked && c.uploading {

@@ -273,3 +273,17 @@ func (b *buffer) close() {
 	b.closed = true
 	b.changed.Broadcast()
 }
+
+// WaitHave waits until f holds block seq.
+func WaitHave(t testing.TB, f *hypercore.Feed, seq uint64) {
+	t.Helper()
+	changed, stop := f.Watch()
+	defer stop()
+	for !f.Has(seq) {
+		select {
+		case <-changed:
+		case <-deadline(t):
+			t.Fatalf("feed has %d of %d blocks, not %d", f.Have(), f.Len(), seq)
+		}
+	}
+}
