@@ -149,9 +149,12 @@ func SealLocal(key [32]byte, purpose string, plain []byte) ([]byte, error) {
 
 // OpenLocal opens what SealLocal sealed.
 func OpenLocal(key [32]byte, purpose string, sealed []byte) ([]byte, error) {
-	_, nonce, box, err := parseSealed(sealed)
+	epoch, nonce, box, err := parseSealed(sealed)
 	if err != nil {
 		return nil, err
+	}
+	if epoch != 0 {
+		return nil, fmt.Errorf("epoch %d: %w", epoch, ErrSealed)
 	}
 	return open(key, nonce, box, []byte("hyphafs local 1"+purpose))
 }

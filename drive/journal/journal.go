@@ -1,0 +1,158 @@
+// Package journal is an append-only file of sealed frames: what a node changed and has not published yet. It knows frames and a
+// file; what a frame means is its caller's matter.
+//
+// # Format
+//
+//	frame = length (4, big endian, of what follows) || sealed
+//
+// A frame is sealed under the node's local key, bound to the journal's name and the frame's number, so that a frame can neither be changed nor moved
+// nor repeated. Replay stops at the first frame that is cut off or does not open: a crash leaves a prefix.
+//
+// # Durability
+//
+// Append writes one frame with one write: it survives the end of the process. Sync makes all frames so far durable; callers that wait at the
+// same time share one fsync.
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// maxFrame bounds a frame, in bytes.
+const maxFrame = 64 << 20
+
+// Journal is an open journal. All methods may be called from many goroutines at once.
+type Journal struct {
+	file hypercore.File
+	key  [32]byte
+	name string
+
+	mu     sync.Mutex // guards what follows; held over a write, not over a sync
+	frames uint64
+	size   int64
+	broken error
+
+	syncing sync.Mutex // one fsync at a time; taken before mu
+	synced  int64      // bytes that are durable; guarded by syncing
+}
+
+// Open replays the journal in file and continues it. name binds the frames to their journal. replay gets each frame's plain bytes, which it may keep.
+func Open(file hypercore.File, key [32]byte, name string, replay func(frame []byte) error) (*Journal, error) {
+	j := &Journal{file: file, key: key, name: name}
+	size, err := file.Size()
+	if err != nil {
+		return nil, err
+	}
+	for j.size+4 <= size {
+		plain, length, err := j.read(size)
+		if err != nil {
+			return nil, err
+		}
+		if plain == nil {
+			break
+		}
+		if err := replay(plain); err != nil {
+			return nil, fmt.Errorf("frame %d of the journal: %w", j.frames, err)
+		}
+		j.frames++
+		j.size += length
+	}
+	if j.size < size {
+		if err := file.Truncate(j.size); err != nil {
+			return nil, fmt.Errorf("cut the journal: %w", err)
+		}
+	}
+	return j, nil
+}
+
+// read returns the next frame, or nil at the end of what holds.
+func (j *Journal) read(size int64) (plain []byte, length int64, err error) {
+	var head [4]byte
+	if _, err := j.file.ReadAt(head[:], j.size); err != nil {
+		return nil, 0, fmt.Errorf("read the journal: %w", err)
+	}
+	n := int64(binary.BigEndian.Uint32(head[:]))
+	if n > maxFrame || j.size+4+n > size {
+		return nil, 0, nil
+	}
+	sealed := make([]byte, n)
+	if _, err := j.file.ReadAt(sealed, j.size+4); err != nil {
+		return nil, 0, fmt.Errorf("read the journal: %w", err)
+	}
+	plain, err = record.OpenLocal(j.key, j.purpose(), sealed)
+	if err != nil {
+		return nil, 0, nil
+	}
+	if plain == nil {
+		plain = []byte{}
+	}
+	return plain, 4 + n, nil
+}
+
+func (j *Journal) purpose() string { return fmt.Sprintf("journal %s %d", j.name, j.frames) }
+
+// Append writes a frame. After a failed write, which may have left half a frame, the journal takes no more until it is opened again, unless the
+// rest could be cut off.
+func (j *Journal) Append(frame []byte) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken != nil {
+		return j.broken
+	}
+	sealed, err := record.SealLocal(j.key, j.purpose(), frame)
+	if err != nil {
+		return err
+	}
+	if len(sealed) > maxFrame {
+		return fmt.Errorf("journal frame of %d bytes", len(sealed))
+	}
+	b := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(sealed)), uint32(len(sealed))), sealed...)
+	if _, err := j.file.WriteAt(b, j.size); err != nil {
+		if cut := j.file.Truncate(j.size); cut != nil {
+			j.broken = errors.Join(err, cut)
+		}
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	j.frames++
+	j.size += int64(len(b))
+	return nil
+}
+
+// Sync makes every frame that was appended before the call durable.
+func (j *Journal) Sync() error {
+	j.mu.Lock()
+	want := j.size
+	j.mu.Unlock()
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	if j.synced >= want {
+		return nil
+	}
+	j.mu.Lock()
+	reached := j.size
+	j.mu.Unlock()
+	if err := j.file.Sync(); err != nil {
+		j.mu.Lock()
+		j.broken = fmt.Errorf("sync the journal: %w", err) // what the disk holds is unknown from here on
+		j.mu.Unlock()
+		return j.broken
+	}
+	j.synced = reached
+	return nil
+}
+
+// Size returns the journal's size in bytes.
+func (j *Journal) Size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.size
+}
+
+// Close releases the file.
+func (j *Journal) Close() error { return j.file.Close() }

@@ -1,0 +1,95 @@
+package journal
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+)
+
+func file(t testing.TB, st hypercore.Storage) hypercore.File {
+	t.Helper()
+	f, err := st.Open("journal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func reopen(t testing.TB, f hypercore.File, name string) (*Journal, []string) {
+	t.Helper()
+	var frames []string
+	j, err := Open(f, [32]byte{1}, name, func(b []byte) error { frames = append(frames, string(b)); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j, frames
+}
+
+// TestPrefix: whatever byte the file ends at or is changed at, replay gives a prefix of what was appended, and the journal goes on from there.
+func TestPrefix(t *testing.T) {
+	f := file(t, hypercore.NewMemory())
+	j, _ := reopen(t, f, "a")
+	var want []string
+	for i := range 8 {
+		want = append(want, fmt.Sprint("frame ", i))
+		if err := j.Append([]byte(want[i])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := make([]byte, j.Size())
+	if _, err := f.ReadAt(whole, 0); err != nil {
+		t.Fatal(err)
+	}
+	for at := range whole {
+		for _, flip := range []bool{false, true} {
+			f := file(t, hypercore.NewMemory())
+			b := slices.Clone(whole[:at])
+			if flip {
+				b = slices.Clone(whole)
+				b[at] ^= 1
+			}
+			if _, err := f.WriteAt(b, 0); err != nil {
+				t.Fatal(err)
+			}
+			j, got := reopen(t, f, "a")
+			if len(got) == len(want) || !slices.Equal(got, want[:len(got)]) {
+				t.Fatalf("byte %d, flipped %v: %q", at, flip, got)
+			}
+			if err := j.Append([]byte("more")); err != nil {
+				t.Fatal(err)
+			}
+			if _, again := reopen(t, f, "a"); !slices.Equal(again, append(got, "more")) {
+				t.Fatalf("byte %d: %q", at, again)
+			}
+		}
+	}
+}
+
+func TestOtherName(t *testing.T) {
+	f := file(t, hypercore.NewMemory())
+	j, _ := reopen(t, f, "a")
+	if err := j.Append([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := reopen(t, f, "b"); len(got) != 0 {
+		t.Errorf("another journal's frames were taken: %q", got)
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 7})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file := file(t, hypercore.NewMemory())
+		if _, err := file.WriteAt(b, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, frames := reopen(t, file, "a"); len(frames) != 0 {
+			t.Fatalf("%q", frames)
+		}
+	})
+}
