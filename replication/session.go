@@ -35,7 +35,7 @@ type session struct {
 	out    *outbox
 	bucket bucket
 
-	opened  chan bool        // cap 1: the peer's first frame is good; true: it encrypts
+	opened  chan bool        // the peer's first frame is good; true: it encrypts
 	in      chan *wire.Batch // frames, from the reader
 	free    chan *wire.Batch // cap 2: batches, back to the reader
 	readErr error            // why in was closed; set before
@@ -88,7 +88,7 @@ const (
 )
 
 func newSession(n *Node, conn Conn, opts Options) *session {
-	s := &session{node: n, conn: conn, opts: opts, out: newOutbox(), opened: make(chan bool, 1), in: make(chan *wire.Batch),
+	s := &session{node: n, conn: conn, opts: opts, out: newOutbox(), opened: make(chan bool), in: make(chan *wire.Batch),
 		free: make(chan *wire.Batch, 2), kick: make(chan struct{}, 1), calls: make(chan func()), gone: make(chan struct{}),
 		byKey: map[hypercore.Key]*channel{}, window: newWindow()}
 	s.free <- new(wire.Batch)
@@ -142,7 +142,11 @@ func (s *session) readAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.opened <- encrypted
+	select {
+	case s.opened <- encrypted: // taken before the first batch is
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	for {
 		var b *wire.Batch
 		select {
