@@ -146,11 +146,8 @@ func encode(data any, err error) answer {
 			return answer{Data: raw}
 		}
 	}
-	a := answer{Code: fault.CodeOf(err), Error: fault.OneLine(err.Error())}
-	var f *fault.Error
-	if errors.As(err, &f) && f.Err != nil && err == error(f) {
-		a.Error, a.Next = fault.OneLine(f.Err.Error()), f.Next
-	}
+	var a answer
+	a.Code, a.Error, a.Next = fault.Parts(err)
 	return a
 }
 

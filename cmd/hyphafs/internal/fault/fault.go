@@ -62,6 +62,15 @@ func CodeOf(err error) Code {
 	return Failed
 }
 
+// Parts takes err apart for a message to another process: its code, what and why in one line, and what to do next. A step that was wrapped stays part
+// of the line.
+func Parts(err error) (code Code, text, next string) {
+	if e, ok := err.(*Error); ok && e.Err != nil {
+		return e.Code, OneLine(e.Err.Error()), e.Next
+	}
+	return CodeOf(err), OneLine(err.Error()), ""
+}
+
 // OneLine joins the lines of s, so that an error never takes more than one.
 func OneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), ", ")

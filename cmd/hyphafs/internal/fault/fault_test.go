@@ -36,6 +36,19 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
+func TestParts(t *testing.T) {
+	inner := New(Busy, "wait", "a\nb")
+	for _, c := range []struct {
+		err        error
+		text, next string
+	}{{inner, "a, b", "wait"}, {fmt.Errorf("x: %w", inner), "x: a, b; wait", ""}, {io.EOF, "EOF", ""}} {
+		code, text, next := Parts(c.err)
+		if code != CodeOf(c.err) || text != c.text || next != c.next {
+			t.Errorf("%v: %d %q %q", c.err, code, text, next)
+		}
+	}
+}
+
 // TestCodesAreThoseOfTheContract keeps the numbers that scripts rely on.
 func TestCodesAreThoseOfTheContract(t *testing.T) {
 	for want, code := range []Code{Done, Failed, Usage, NotApproved, NotRunning, WrongPassphrase, Busy, Damaged} {
