@@ -14,7 +14,8 @@ import (
 const (
 	wantWindow = 1 << 20 // blocks of one Want
 	wantAlign  = 8192
-	maxWants   = 16 // without answer
+	maxWants   = 16          // without answer
+	probeTime  = time.Second // between asking a peer again what it has
 )
 
 // channel is one feed on one connection. The session's owner has it to itself unless a comment says otherwise.
@@ -36,8 +37,9 @@ type channel struct {
 	heardHave   bool     // it answered our first Want
 	uploading   bool     // the peer's last Info
 	downloading bool
-	wants       uint64 // windows asked for
-	wantsOpen   int    // of them not answered
+	wants       uint64    // windows asked for
+	wantsOpen   int       // Wants not answered
+	probed      time.Time // when the peer was asked again what it has
 
 	wanted    bool   // the peer sent a Want
 	announced uint64 // own feed: length that the peer was told of

@@ -197,7 +197,8 @@ func (n *Node) Counters() Counters {
 	}
 }
 
-// Behind returns how many of the blocks stored here the best peer has not told us it has, and how many peers there are.
+// Behind returns how many of the blocks stored here the best peer has not told us it has, and how many peers there are. Peers that lack some are
+// asked again, at most once a second. It must not be called from a callback of Config.
 func (n *Node) Behind(ctx context.Context) (blocks uint64, peers int, err error) {
 	for _, s := range n.list() {
 		lacks, ok, err := s.lacks(ctx)
@@ -214,7 +215,7 @@ func (n *Node) Behind(ctx context.Context) (blocks uint64, peers int, err error)
 	return blocks, peers, nil
 }
 
-// Synced waits until one peer has every block stored here.
+// Synced waits until one peer has every block stored here. It must not be called from a callback of Config.
 func (n *Node) Synced(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	n.mu.Lock()
@@ -225,6 +226,8 @@ func (n *Node) Synced(ctx context.Context) error {
 		defer n.mu.Unlock()
 		delete(n.watchers, changed)
 	}()
+	again := time.NewTicker(probeTime)
+	defer again.Stop()
 	for {
 		blocks, peers, err := n.Behind(ctx)
 		if err != nil || peers > 0 && blocks == 0 {
@@ -234,6 +237,7 @@ func (n *Node) Synced(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-again.C:
 		}
 	}
 }

@@ -169,10 +169,15 @@ func (c *channel) sendWants() {
 		need = last/wantWindow + 1
 	}
 	for ; c.wants < need && c.wantsOpen < maxWants; c.wants++ {
-		c.wantsOpen++
-		m := wire.Range{Start: c.wants * wantWindow, Length: wantWindow}
-		c.session.out.add(func(b []byte) []byte { return m.Append(b, c.number, wire.TypeWant) })
+		c.want(c.wants * wantWindow)
 	}
+}
+
+// want asks what the peer has of the window at start.
+func (c *channel) want(start uint64) {
+	c.wantsOpen++
+	m := wire.Range{Start: start, Length: wantWindow}
+	c.session.out.add(func(b []byte) []byte { return m.Append(b, c.number, wire.TypeWant) })
 }
 
 // sendNews announces new blocks to a peer that asked.

@@ -515,15 +515,22 @@ func (s *session) lacks(ctx context.Context) (blocks uint64, ok bool, err error)
 	return blocks, ok, nil
 }
 
+// countLacking also asks again where the peer lacks something: the npm package does not announce a block to the peer it came from.
 func (s *session) countLacking() (blocks uint64) {
+	now := s.node.cfg.Now()
 	for _, feed := range s.node.cfg.Feeds.Feeds() {
-		none := blockSet{}
-		set := &none
-		if c := s.byKey[feed.DiscoveryKey()]; c != nil {
+		c := s.byKey[feed.DiscoveryKey()]
+		set := &blockSet{}
+		if c != nil {
 			set = &c.has
 		}
+		probe := c != nil && c.remote >= 0 && c.wantsOpen == 0 && now.Sub(c.probed) >= probeTime
 		for at, length := uint64(0), feed.Len(); at < length; at += wantWindow {
-			blocks += set.lacks(at, feed.Bitfield(at, wantWindow))
+			lacks := set.lacks(at, feed.Bitfield(at, wantWindow))
+			if blocks += lacks; lacks > 0 && probe && c.wantsOpen < maxWants {
+				c.probed = now
+				c.want(at)
+			}
 		}
 	}
 	return blocks
