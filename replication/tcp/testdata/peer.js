@@ -43,8 +43,8 @@ async function db () {
   const d = hyperdb(() => ram(), key, { valueEncoding: 'utf-8', contentFeed: true })
   await p(cb => d.ready(cb))
   for (let i = 0; i < (o.puts || 0); i++) await p(cb => d.put('dir/file' + i, 'value ' + i, cb))
-  if (o.puts) await p(cb => d.contentFeed ? d.contentFeed.append(Buffer.from('a block of content'), cb) : cb())
-  say({ key: d.key.toString('hex'), local: d.local.key.toString('hex'), content: d.contentFeed ? d.contentFeed.key.toString('hex') : null })
+  if (o.puts) await p(cb => d.localContent.append(Buffer.from('a block of content'), cb))
+  say({ key: d.key.toString('hex'), local: d.local.key.toString('hex'), content: d.localContent && d.localContent.key.toString('hex') })
   carry(opts => d.replicate(opts))
   if (!o.get) return
   for (;;) {

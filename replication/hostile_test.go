@@ -1,0 +1,284 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/replication"
+	"hyphafs.org/hyphafs/replication/replicationtest"
+	"hyphafs.org/hyphafs/replication/wire"
+)
+
+// hostile plays a peer against a fresh reader of one feed, in a bubble of fake time.
+func hostile(t *testing.T, f func(t *testing.T, feed *hypercore.Feed, n *replication.Node, s *script)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		feed := replicationtest.Reader(t, 0)
+		n, _ := replicationtest.Node(t, replication.Config{AllowClear: true}, feed)
+		s := play(t, n, feed.Key(), &[24]byte{3})
+		f(t, feed, n, s)
+	})
+}
+
+func TestSilentPeerIsGivenUp(t *testing.T) {
+	hostile(t, func(t *testing.T, _ *hypercore.Feed, _ *replication.Node, s *script) {
+		begun := time.Now()
+		if err := s.ended(); !errors.Is(err, replication.ErrSilent) { // it never shakes hands
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 12*time.Second {
+			t.Errorf("after %v", took)
+		}
+	})
+	hostile(t, func(t *testing.T, _ *hypercore.Feed, _ *replication.Node, s *script) {
+		s.greet(true)
+		begun := time.Now()
+		if err := s.ended(); !errors.Is(err, replication.ErrSilent) {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took < 19*time.Second || took > 23*time.Second {
+			t.Errorf("after %v", took)
+		}
+	})
+}
+
+func TestKeepalive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := replicationtest.Node(t, replication.Config{}, replicationtest.Writer(t, 0))
+		b, _ := replicationtest.Node(t, replication.Config{}, replicationtest.Reader(t, 0))
+		l := replicationtest.Connect(t, replicationtest.Pipe, a, b)
+		time.Sleep(10 * time.Minute) // of fake time
+		if len(a.Peers()) != 1 || len(b.Peers()) != 1 {
+			t.Error("idle peers parted")
+		}
+		if p := a.Peers()[0]; p.Up < 100 || p.Up > 400 {
+			t.Errorf("%d bytes in ten idle minutes", p.Up)
+		}
+		l.Cut()
+	})
+}
+
+func TestWithholderIsGivenUp(t *testing.T) {
+	hostile(t, func(t *testing.T, feed *hypercore.Feed, n *replication.Node, s *script) {
+		s.greet(true)
+		s.write(wire.Have{Start: 0, Length: 100}.Append(nil, 0))
+		s.asked(0, 99)
+		for range 3 {
+			time.Sleep(4 * time.Second)
+			s.write(wire.AppendKeepalive(nil))
+		}
+		begun := time.Now()
+		if err := s.ended(); !errors.Is(err, replication.ErrUnanswered) {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 8*time.Second || n.Counters().Unanswered == 0 {
+			t.Errorf("after %v, %+v", took, n.Counters())
+		}
+	})
+}
+
+// TestWithholderStallsNobody lets a peer announce everything and answer nothing while an honest one comes later.
+func TestWithholderStallsNobody(t *testing.T) {
+	hostile(t, func(t *testing.T, feed *hypercore.Feed, n *replication.Node, s *script) {
+		w := replicationtest.Writer(t, 0, replicationtest.Blocks(1000, 100)...)
+		honest, _ := replicationtest.Node(t, replication.Config{}, w)
+		s.greet(true)
+		s.write(wire.Have{Start: 0, Length: 1000}.Append(nil, 0))
+		s.asked(0, 999)
+		begun := time.Now()
+		l := replicationtest.Connect(t, replicationtest.Pipe, honest, n)
+		replicationtest.Wait(t, feed, 1000)
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("after %v", took)
+		}
+		l.Cut()
+	})
+}
+
+func TestFloods(t *testing.T) {
+	repeat := func(frame []byte, n int) []byte {
+		var out []byte
+		for range n {
+			out = append(out, frame...)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name  string
+		bytes []byte
+		err   error // nil: goes on
+	}{
+		{"answers nobody asked for", repeat(wire.Data{Index: 5, Value: []byte{1}}.Append(nil, 0), 2000), replication.ErrProtocol},
+		{"feeds nobody knows", manyFeeds(), nil},
+		{"messages on a feed nobody knows", append(manyFeeds(), repeat(wire.Info{}.Append(nil, 9), 20)...), replication.ErrProtocol},
+		{"large messages on feeds nobody knows", append(manyFeeds(), manyLarge()...), replication.ErrProtocol},
+		{"announces everything", wire.Have{Start: 0, Length: wire.MaxNumber}.Append(nil, 0), nil},
+		{"announces the last block of all", wire.Have{Start: wire.MaxNumber, Length: wire.MaxNumber}.Append(nil, 0), nil},
+		{"a run of 2^50 bytes", wire.Have{Start: 0, Length: 1 << 20, Bitfield: []byte{0x83, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x04}}.Append(nil, 0), nil},
+		{"a bitfield at an odd place", wire.Have{Start: 3, Length: 1 << 20, Bitfield: []byte{2, 0xff}}.Append(nil, 0), nil},
+		{"wants beyond the end of the world", repeat(wire.Range{Start: 1 << 40, Length: 1 << 33}.Append(nil, 0, wire.TypeWant), 100), nil},
+		{"wants everything, as old peers do", wire.Range{}.Append(nil, 0, wire.TypeWant), nil},
+		{"loses everything", wire.Range{Start: 0, Length: wire.MaxNumber}.Append(nil, 0, wire.TypeUnhave), nil},
+		{"asks for what is not there", repeat(wire.Request{Index: 1 << 45, Nodes: wire.MaxNumber}.Append(nil, 0, wire.TypeRequest), 100), nil},
+		{"asks for bytes and hashes", repeat(wire.Request{Index: 0, Bytes: 7, Hash: true}.Append(nil, 0, wire.TypeRequest), 10), nil},
+		{"a huge handshake", wire.Handshake{Extensions: make([]string, 1000)}.Append(nil, 0), nil},
+		{"closes the source's channel", wire.Feed{DiscoveryKey: [32]byte{1}}.Append(nil, 0), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			feed := replicationtest.Reader(t, 0)
+			n, _ := replicationtest.Node(t, replication.Config{}, feed)
+			s := play(t, n, feed.Key(), &[24]byte{3})
+			s.greet(true)
+			s.write(c.bytes)
+			if c.err != nil {
+				if err := s.ended(); !errors.Is(err, c.err) {
+					t.Errorf("ended with %v", err)
+				}
+				return
+			}
+			s.write(wire.Feed{DiscoveryKey: feed.DiscoveryKey()}.Append(nil, 0)) // opens the channel again
+			s.alive()
+		})
+	}
+}
+
+// manyFeeds opens channels 1 to 255 for feeds that nobody knows.
+func manyFeeds() (out []byte) {
+	for i := 1; i < 256; i++ {
+		out = wire.Feed{DiscoveryKey: [32]byte{byte(i)}}.Append(out, uint64(i))
+	}
+	return out
+}
+
+func manyLarge() (out []byte) {
+	for i := 1; i < 20; i++ {
+		out = wire.Data{Index: 1, Value: make([]byte, 100_000)}.Append(out, uint64(i))
+	}
+	return out
+}
+
+// TestScatteredHaves announces every other block of a great many: the memory for that is bounded.
+func TestScatteredHaves(t *testing.T) {
+	feed := replicationtest.Reader(t, 0)
+	n, _ := replicationtest.Node(t, replication.Config{}, feed)
+	s := play(t, n, feed.Key(), &[24]byte{3})
+	s.greet(true)
+	field := make([]byte, 1<<17)
+	for i := range field {
+		field[i] = 0x55
+	}
+	code := wire.EncodeBits(field)
+	for start := uint64(0); start < 1<<28; start += 1 << 23 {
+		s.write(wire.Have{Start: start, Length: 1 << 20, Bitfield: code}.Append(nil, 0))
+	}
+	s.alive()
+}
+
+// TestReorderAndDuplicate lets a peer answer in reverse and twice.
+func TestReorderAndDuplicate(t *testing.T) {
+	w := replicationtest.Writer(t, 0, replicationtest.Blocks(64, 100)...)
+	feed := replicationtest.Reader(t, 0)
+	n, _ := replicationtest.Node(t, replication.Config{}, feed)
+	s := play(t, n, feed.Key(), &[24]byte{3})
+	s.greet(true)
+	s.write(wire.Have{Start: 0, Length: 64}.Append(nil, 0))
+	var marks hypercore.Marks
+	give := func(seq, digest uint64) []byte {
+		p, err := w.Proof(seq, digest, &marks, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := w.Block(seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := wire.Data{Index: seq, Value: value, Signature: p.Signature}
+		for _, node := range p.Nodes {
+			m.Nodes = append(m.Nodes, wire.Node(node))
+		}
+		return m.Append(nil, 0)
+	}
+	s.asked(0, 63)
+	s.write(give(63, 0))
+	var answers [][]byte
+	for len(answers) < 63 {
+		var m wire.Request
+		if err := m.Decode(s.next(wire.TypeRequest).Body); err != nil {
+			t.Fatal(err)
+		}
+		answers = append(answers, give(m.Index, m.Nodes))
+	}
+	for i := len(answers) - 1; i >= 0; i-- {
+		s.write(answers[i])
+		s.write(answers[i])
+	}
+	replicationtest.Wait(t, feed, 64)
+	if err := feed.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnhave takes back what was announced: another peer is asked.
+func TestUnhave(t *testing.T) {
+	w, feed := replicationtest.Writer(t, 0, replicationtest.Blocks(10, 100)...), replicationtest.Reader(t, 0)
+	n, _ := replicationtest.Node(t, replication.Config{}, feed)
+	s := play(t, n, feed.Key(), &[24]byte{3})
+	s.greet(true)
+	s.write(wire.Have{Start: 0, Length: 10}.Append(nil, 0))
+	s.asked(0, 9)
+	honest, _ := replicationtest.Node(t, replication.Config{}, w)
+	s.write(wire.Range{Start: 0, Length: 10}.Append(nil, 0, wire.TypeUnhave))
+	replicationtest.Connect(t, replicationtest.Pipe, honest, n)
+	replicationtest.Wait(t, feed, 10)
+}
+
+// broken fails on every write of a block.
+type broken struct{ *hypercore.Feed }
+
+var errDisk = errors.New("disk is gone")
+
+func (broken) Put(context.Context, uint64, []byte, hypercore.Proof) error { return errDisk }
+
+func TestDiskFailureIsTold(t *testing.T) {
+	w := replicationtest.Writer(t, 0, replicationtest.Blocks(10, 100)...)
+	a, _ := replicationtest.Node(t, replication.Config{}, w)
+	b, _ := replicationtest.Node(t, replication.Config{}, broken{replicationtest.Reader(t, 0)})
+	l := replicationtest.Connect(t, replicationtest.Pipe, a, b)
+	if err := <-l.B; !errors.Is(err, errDisk) {
+		t.Error(err)
+	}
+	if c := b.Counters(); c.BadProofs != 0 {
+		t.Error("the peer is blamed")
+	}
+}
+
+// FuzzSession sends arbitrary bytes behind a proper opening: the session must end or go on, and hold nothing.
+func FuzzSession(f *testing.F) {
+	f.Add(wire.Have{Start: 0, Length: 9}.Append(nil, 0), true)
+	f.Add(wire.Data{Index: 3, Value: []byte{1}, Nodes: []wire.Node{{Index: 1}}, Signature: make([]byte, 64)}.Append(nil, 0), true)
+	f.Add(wire.Request{Index: 1, Nodes: 9}.Append(wire.Range{Length: 8192}.Append(nil, 0, wire.TypeWant), 0, wire.TypeRequest), false)
+	f.Add(manyFeeds(), false)
+	f.Add([]byte{0x82, 0x80, 0, 2, 8}, false)
+	f.Fuzz(func(t *testing.T, odd []byte, writer bool) {
+		feed := replicationtest.Reader(t, 0)
+		if writer {
+			feed = replicationtest.Writer(t, 1, replicationtest.Blocks(9, 20)...)
+		}
+		n, _ := replicationtest.Node(t, replication.Config{AllowClear: true}, feed)
+		s := play(t, n, feed.Key(), nil)
+		s.greet(true, "secure-ephemeral")
+		s.write(odd)
+		s.conn.Close()
+		if err := s.ended(); err != nil && err.Error() == "" {
+			t.Error(fmt.Sprint(err))
+		}
+		if feed.Len() > 9 {
+			t.Error("blocks from nowhere")
+		}
+	})
+}
