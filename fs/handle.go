@@ -1,0 +1,188 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// handle is an open regular file. The kernel releases it after every request that names it was answered.
+type handle struct {
+	node *node
+	file File
+}
+
+var (
+	_ gofs.FileReader    = (*handle)(nil)
+	_ gofs.FileWriter    = (*handle)(nil)
+	_ gofs.FileWritever  = (*handle)(nil)
+	_ gofs.FileFsyncer   = (*handle)(nil)
+	_ gofs.FileAllocater = (*handle)(nil)
+	_ gofs.FileLseeker   = (*handle)(nil)
+	_ gofs.FileReleaser  = (*handle)(nil)
+)
+
+// Open answers open(2) of what exists. Pages stay cached over opens: whatever else changes a file is told to the kernel.
+func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
+	if write && !n.tree.drive.Writable() {
+		return nil, 0, syscall.EROFS
+	}
+	f, err := n.tree.drive.Open(ctx, n.id, write)
+	if err != nil {
+		return nil, 0, n.errno(err, "open")
+	}
+	return &handle{node: n, file: f}, fuse.FOPEN_KEEP_CACHE, 0
+}
+
+// Read answers read(2) and page faults. It may wait for a peer, and can be interrupted then.
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	n, err := h.file.ReadAt(ctx, dest, off)
+	if err != nil {
+		return nil, h.node.errno(err, "read")
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+// Write answers write(2) and the writing back of mapped pages. The offset is the kernel's also for O_APPEND: it holds the
+// inode's lock and knows the size, and a mapped page may come through a handle that was opened for appending.
+func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	n, err := h.file.WriteAt(whole(ctx), data, off, killsPriv(ctx))
+	if err != nil && n == 0 {
+		return 0, h.node.errno(err, "write")
+	}
+	return uint32(n), 0
+}
+
+// Writev is Write of data that go-fuse has in pieces.
+func (h *handle) Writev(ctx context.Context, data [][]byte, off int64) (uint32, syscall.Errno) {
+	var done uint32
+	for _, piece := range data {
+		n, errno := h.Write(ctx, piece, off+int64(done))
+		done += n
+		if errno != 0 && done == 0 {
+			return 0, errno
+		}
+		if int(n) < len(piece) {
+			break
+		}
+	}
+	return done, 0
+}
+
+// Fsync answers fsync(2), and fdatasync(2) with the first bit of flags.
+func (h *handle) Fsync(ctx context.Context, flags uint32) syscall.Errno {
+	return h.node.errno(h.file.Sync(whole(ctx), flags&1 != 0), "fsync")
+}
+
+// Allocate answers fallocate(2). It clears suid and sgid like a write; the kernel leaves that to us without a word.
+func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) syscall.Errno {
+	if int64(off) < 0 || int64(size) <= 0 || int64(off+size) < 0 {
+		return syscall.EFBIG
+	}
+	ctx, kill := whole(ctx), killsPriv(ctx)
+	if err := h.file.Allocate(ctx, mode, int64(off), int64(size)); err != nil {
+		return h.node.errno(err, "fallocate")
+	}
+	return h.clearPriv(ctx, kill)
+}
+
+// clearPriv takes suid and sgid away if kill says so and there is something to take.
+func (h *handle) clearPriv(ctx context.Context, kill bool) syscall.Errno {
+	if !kill {
+		return 0
+	}
+	a, err := h.file.Attr(ctx)
+	if err == nil && isPrivileged(a) {
+		_, err = h.file.SetAttr(ctx, killPriv)
+	}
+	return h.node.errno(err, "setattr")
+}
+
+// Lseek answers lseek(2) with SEEK_DATA and SEEK_HOLE; the kernel does the others.
+func (h *handle) Lseek(ctx context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	const seekData, seekHole = 3, 4
+	if whence != seekData && whence != seekHole || int64(off) < 0 {
+		return 0, syscall.EINVAL
+	}
+	at, err := h.file.SeekData(ctx, int64(off), whence == seekHole)
+	return uint64(at), h.node.errno(err, "lseek")
+}
+
+// Release follows the last close of the handle.
+func (h *handle) Release(ctx context.Context) syscall.Errno {
+	return h.node.errno(h.file.Close(), "close")
+}
+
+// dirHandle is an open directory: a snapshot of its names, taken at the first read and again at rewinddir(3). Offset i+1
+// follows entry i, so that seekdir(3) finds what telldir(3) told whatever happened to the directory meanwhile. go-fuse calls
+// one method of a handle at a time.
+type dirHandle struct {
+	node    *node
+	entries []fuse.DirEntry // nil: not read yet
+	next    int
+}
+
+var (
+	_ gofs.FileReaddirenter = (*dirHandle)(nil)
+	_ gofs.FileSeekdirer    = (*dirHandle)(nil)
+	_ gofs.FileFsyncdirer   = (*dirHandle)(nil)
+)
+
+func (d *dirHandle) read(ctx context.Context) syscall.Errno {
+	n := d.node
+	list, err := n.tree.drive.ReadDir(ctx, n.id)
+	if err != nil {
+		return n.errno(err, "readdir")
+	}
+	up := uint64(rootIno)
+	if _, parent := n.Parent(); parent != nil {
+		up = parent.StableAttr().Ino
+	}
+	entries := make([]fuse.DirEntry, 0, len(list)+3)
+	add := func(name string, mode uint32, ino uint64) {
+		entries = append(entries, fuse.DirEntry{Name: name, Mode: mode, Ino: ino, Off: uint64(len(entries) + 1)})
+	}
+	add(".", syscall.S_IFDIR, inoOf(n.id))
+	add("..", syscall.S_IFDIR, up)
+	if n.id == record.Root && n.tree.options.ShowControl {
+		add(controlName, syscall.S_IFDIR, controlStable(controlName, 0).Ino)
+	}
+	for _, e := range list {
+		add(e.Name, typeOf(e.Kind), inoOf(e.ID))
+	}
+	d.entries = entries
+	return 0
+}
+
+// Readdirent returns the next entry, nil behind the last.
+func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
+	if d.entries == nil {
+		if errno := d.read(ctx); errno != 0 {
+			return nil, errno
+		}
+	}
+	if d.next >= len(d.entries) {
+		return nil, 0
+	}
+	d.next++
+	return &d.entries[d.next-1], 0
+}
+
+// Seekdir answers seekdir(3) and rewinddir(3).
+func (d *dirHandle) Seekdir(ctx context.Context, off uint64) syscall.Errno {
+	if off == 0 {
+		d.entries = nil
+	}
+	d.next = int(min(off, uint64(1<<31)))
+	return 0
+}
+
+// Fsyncdir answers fsync(2) of a directory.
+func (d *dirHandle) Fsyncdir(ctx context.Context, flags uint32) syscall.Errno {
+	return d.node.errno(d.node.tree.drive.SyncDir(whole(ctx), d.node.id), "fsync")
+}

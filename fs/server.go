@@ -1,0 +1,156 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"hyphafs.org/hyphafs/drive"
+)
+
+// Server is a mount that answers. Safe for concurrent use.
+type Server struct {
+	dir    string
+	device uint64 // st_dev of the mount: minor number names its fusectl connection
+	kernel *fuse.Server
+	log    *slog.Logger
+	queue  *invalidations
+
+	ended   chan struct{}  // closed when the kernel ended the session
+	workers sync.WaitGroup // the serving and the invalidating goroutine; closed by Close and Wait
+
+	mu        sync.Mutex
+	unmounted bool // nothing of ours is mounted on dir any more; guarded by mu
+}
+
+func newServer(dir string, kernel *fuse.Server, log *slog.Logger) *Server {
+	s := &Server{dir: dir, kernel: kernel, log: log, ended: make(chan struct{}), queue: newInvalidations(kernel, log)}
+	s.workers.Go(func() {
+		defer close(s.ended)
+		defer s.queue.stop()
+		kernel.Serve()
+	})
+	s.workers.Go(s.queue.run)
+	return s
+}
+
+// Dir is the absolute path of the mount.
+func (s *Server) Dir() string { return s.dir }
+
+// Done is closed when the mount is gone, by whomever.
+func (s *Server) Done() <-chan struct{} { return s.ended }
+
+// Wait returns nil when the mount is gone and nothing of it runs any more, or ctx's error.
+func (s *Server) Wait(ctx context.Context) error {
+	select {
+	case <-s.ended:
+		s.workers.Wait()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Changed tells the kernel what peers changed. It never blocks and may be called with locks held: a goroutine of the
+// server does the work in the order of the calls. changes stays the caller's.
+func (s *Server) Changed(changes []drive.Change) { s.queue.add(changes) }
+
+// Settled returns when every change given to Changed before it is known to the kernel, or with ctx's error.
+func (s *Server) Settled(ctx context.Context) error { return s.queue.settled(ctx) }
+
+// Unmount removes the mount and waits until it is gone. ErrBusy while files are open or somebody's current directory is
+// inside: then nothing has changed and the mount goes on. A second Unmount returns nil.
+func (s *Server) Unmount(ctx context.Context) error {
+	if err := s.detach(ctx, 0); err != nil {
+		return fmt.Errorf("unmount %s: %w", s.dir, err)
+	}
+	if err := s.Wait(ctx); err != nil {
+		return fmt.Errorf("unmount %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Close ends the mount for certain: it unmounts; if that is refused because the mount is busy it takes it out of the tree of
+// names, lets open files go on until ctx ends, and then cuts them off.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.detach(ctx, 0)
+	if err != nil {
+		s.log.Warn("mount is in use; waiting for its files to be closed", "path", s.dir, "err", err)
+		err = s.detach(context.WithoutCancel(ctx), unix.MNT_DETACH)
+	}
+	if err == nil && s.Wait(ctx) == nil {
+		return nil
+	}
+	abort := s.abort()
+	if abort != nil {
+		return fmt.Errorf("close mount %s: %w", s.dir, errors.Join(err, abort))
+	}
+	<-s.ended
+	s.workers.Wait()
+	return nil
+}
+
+// detach takes the mount away from its directory, with fusermount3 where we may not do it ourselves.
+func (s *Server) detach(ctx context.Context, flags int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+		s.unmounted = true
+	default:
+	}
+	if s.unmounted {
+		return nil
+	}
+	if err := unmount(ctx, s.dir, flags); err != nil {
+		return err
+	}
+	s.unmounted = true
+	return nil
+}
+
+// abort cuts the connection by fusectl (Documentation/filesystems/fuse.rst): every waiting and later request fails.
+func (s *Server) abort() error {
+	if s.device == 0 {
+		return errors.New("number of the connection is not known")
+	}
+	return os.WriteFile(filepath.Join("/sys/fs/fuse/connections", strconv.FormatUint(uint64(unix.Minor(s.device)), 10), "abort"), []byte("1"), 0)
+}
+
+// unmount is umount2(2), or fusermount3 for an ordinary user. flags is 0 or MNT_DETACH.
+func unmount(ctx context.Context, dir string, flags int) error {
+	err := unix.Unmount(dir, flags|unix.UMOUNT_NOFOLLOW)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EBUSY):
+		return ErrBusy
+	case !errors.Is(err, syscall.EPERM):
+		return os.NewSyscallError("umount", err)
+	}
+	how := "-u"
+	if flags&unix.MNT_DETACH != 0 {
+		how = "-uz"
+	}
+	out, err := exec.CommandContext(ctx, "fusermount3", how, "--", dir).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if line := firstLine(out); line != "" {
+		err = fmt.Errorf("%s: %w", line, err)
+	}
+	if m, ok := mountOf(dir); ok && m.fsType == fuseType {
+		return errors.Join(ErrBusy, err)
+	}
+	return err
+}
