@@ -1,0 +1,54 @@
+// Package replication exchanges feeds with peers in hypercore-protocol 6, npm peers included, and passes secure-ephemeral messages on. It knows
+// feeds as [Feed] and [Feeds] describe them and connections as streams of bytes; it knows nothing of sockets (package tcp), of what is in blocks
+// or payloads, of who may write, of people. It stores nothing itself. The codec is package wire.
+//
+// # A session
+//
+// [Node.Serve] runs one connection. The side that dialled encrypts and speaks first. The accepting side reads the peer's first frame: with a nonce the
+// peer encrypts and is answered so; without, it is answered in the clear if Config.AllowClear says so, and refused else. Both begin with the source feed;
+// another one means another Hypha. The stream cipher has no integrity: a bit that somebody flips on the way becomes a bad proof or a
+// broken frame and costs the connection, never a wrong block.
+//
+// Channels are opened in the order of Feeds.Feeds, and for each feed that joins while the session runs. Up to 17 messages (256 KiB in all) are held for a
+// feed that the peer opened before us. Each channel sends Want for the first 2^20 blocks, and for further ones as far as the peer has blocks, also for
+// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead tells), which the npm package never does.
+//
+// # Fetching
+//
+// First come blocks somebody waits for (Feed.Wanted), then the last block of a peer that knows a greater length, since its proof makes the length known,
+// then what is missing, in order, some of each channel in turn. Sessions share a table of what is under way, so that no block is fetched twice; what was asked
+// for 4 s ago (2 s when somebody waits) may be asked for elsewhere, and what a session that ends had asked for is free at once. A session has at
+// most what the connection carries in two seconds under way: 256 KiB to 4 MiB, 16 to 512 requests. Requests carry the digest of
+// the nodes known here, proofs answer the digests that the peer sent on this connection (one hypercore.Marks a channel).
+//
+// # Serving
+//
+// Requests and Wants wait in a queue (at most 4,096) until the outbox has less than 512 KiB; incoming frames never wait for outgoing ones, so two nodes that
+// send to each other cannot block each other. New blocks are announced to peers that sent a Want, once for a run of blocks.
+// A request for a block that is not here is answered with Unhave. A request by byte offset is answered for the index it names.
+// A peer that is not live is told by Info when it has given all it has, and again when it has taken all, and then leaves.
+//
+// # Relaying
+//
+// A secure-ephemeral payload is passed once to every other peer that lists the extension, never back, and once to Config.Extension. Payloads of the last
+// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8), or on
+// another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
+//
+// # Goroutines and locks
+//
+// A session has an owner (in Serve), which has nearly all its state to itself, a reader, a writer, one that closes the connection when the
+// session's context ends, and a watcher for each channel; Serve returns when all have. The reader hands over batches of frames and reuses two buffers; the
+// writer swaps buffers with the outbox. Callbacks of Config run in the owner. Locks: Node.mu, session.mu, fetch.mu and outbox.mu are leaves:
+// none is held while another is taken, a callback runs or a feed is called.
+//
+// # Failure
+//
+// A bad proof, a broken frame, a message on a channel that is not open, a flood end the session with an error (ErrProtocol, wire.ErrFrame,
+// hypercore.ErrBadProof); messages that do not decode are dropped and counted. A fork is reported (Config.OnFork) and the feed is not fetched from that peer any more;
+// the rest goes on. A disk error ends the session as such, the peer is not blamed. A peer from which nothing comes for 20 s, that takes nothing for
+// 20 s, answers none of its requests for 16 s, or does not shake hands within 10 s is given up; keepalives go out after 4 s.
+// What a peer announces costs at most 32 MiB a session, blocks beyond 2^28 are not heeded.
+//
+// Sources: npm hypercore-protocol 6.12.0 (index.js, feed.js), hypercore 6.26.0 (lib/replicate.js, index.js), hyperdb 3.5.0 (replicate), the
+// relay of hypha's always-on node as in testdata/ephemeral.json.
+package replication
