@@ -110,7 +110,7 @@ type Node struct {
 	counts counts
 	full   *page // read only
 
-	mu       sync.Mutex // guards what follows; taken before that of a session or a fetch
+	mu       sync.Mutex // guards what follows; held over nothing
 	sessions []*session
 	fetches  map[hypercore.Key]*fetch
 	watchers map[chan struct{}]struct{} // want to know when a peer got further
