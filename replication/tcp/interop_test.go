@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -155,23 +154,30 @@ func TestNpmWrites(t *testing.T) {
 	}
 }
 
-// TestNpmThroughUs puts our node between two hyperdbs that do not meet: one encrypts and writes, one is clear and reads.
+// TestNpmThroughUs puts our node between two hyperdbs that do not meet: one encrypts and writes, one reads.
 func TestNpmThroughUs(t *testing.T) {
-	a := start(t, map[string]any{"what": "db", "encrypt": true, "live": true, "puts": 50})
-	keys := a.said("key")
-	source := replicationtest.Open(t, hypercore.NewMemory(), parse(t, keys["key"]), nil)
-	content := replicationtest.Open(t, hypercore.NewMemory(), parse(t, keys["content"]), nil)
-	n, _ := replicationtest.Node(t, replication.Config{AllowClear: true}, source, content)
-	l, _ := listen(t, n, "127.0.0.1:0")
-	dial(t, n, fmt.Sprintf("127.0.0.1:%v", a.said("port")["port"]))
-	b := start(t, map[string]any{"what": "db", "key": keys["key"], "encrypt": false, "live": true, "port": port(t, l.Addr()), "get": "dir/file37"})
-	if v := b.said("value")["value"]; v != "value 37" {
-		t.Errorf("got %q", v)
-	}
-	replicationtest.Wait(t, source, 51)
-	replicationtest.Wait(t, content, 1)
-	if block, err := content.Block(0); err != nil || !strings.HasPrefix(string(block), "a block of content") {
-		t.Errorf("content %q %v", block, err)
+	for _, reader := range []map[string]any{{"encrypt": false, "live": true}, {"encrypt": true, "live": true}, {"encrypt": true, "live": false}, {"encrypt": false, "live": false}} {
+		t.Run(fmt.Sprint(reader), func(t *testing.T) {
+			a := start(t, map[string]any{"what": "db", "encrypt": true, "live": true, "puts": 50})
+			keys := a.said("key")
+			source := replicationtest.Open(t, hypercore.NewMemory(), parse(t, keys["key"]), nil)
+			content := replicationtest.Open(t, hypercore.NewMemory(), parse(t, keys["content"]), nil)
+			n, _ := replicationtest.Node(t, replication.Config{AllowClear: true}, source, content)
+			l, _ := listen(t, n, "127.0.0.1:0")
+			dial(t, n, fmt.Sprintf("127.0.0.1:%v", a.said("port")["port"]))
+			replicationtest.Wait(t, source, 51)
+			replicationtest.Wait(t, content, 1)
+			if block, err := content.Block(0); err != nil || string(block) != "a block of content" {
+				t.Errorf("content %q %v", block, err)
+			}
+			b := start(t, map[string]any{"what": "db", "key": keys["key"], "encrypt": reader["encrypt"], "live": reader["live"], "port": port(t, l.Addr()), "get": "dir/file37"})
+			if v := b.said("value")["value"]; v != "value 37" {
+				t.Errorf("got %q", v)
+			}
+			if reader["live"] == false {
+				b.said("ended")
+			}
+		})
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"time"
@@ -148,22 +148,42 @@ func move(b *testing.B, count, size int) {
 		replicationtest.Append(b, w, batch...)
 		done += len(batch)
 	}
+	debug.FreeOSMemory()
 	for b.Loop() {
 		r := disk(b, 0, false)
 		na, _ := replicationtest.Node(b, replication.Config{}, w)
 		nb, _ := replicationtest.Node(b, replication.Config{}, r)
 		l := replicationtest.Connect(b, loopback, nb, na)
 		begun := time.Now()
-		replicationtest.Wait(b, r, uint64(count))
+		peak := peakHeap(func() { replicationtest.Wait(b, r, uint64(count)) })
 		took := time.Since(begun).Seconds()
 		l.Cut()
 		b.ReportMetric(float64(count)/took, "blocks/s")
 		b.ReportMetric(float64(count)*float64(size)/took/1e6, "MB/s")
+		b.ReportMetric(float64(peak)/(1<<20), "MiB-peak-heap")
 	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	b.ReportMetric(float64(m.Sys)/(1<<20), "MiB-sys")
-	if testing.Verbose() {
-		fmt.Printf("heap %d MiB\n", m.HeapInuse>>20)
-	}
+}
+
+// peakHeap runs f and returns the most bytes of heap that were in use meanwhile, both nodes together.
+func peakHeap(f func()) (peak uint64) {
+	stop := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				peak = max(peak, m.HeapInuse)
+			}
+		}
+	})
+	f()
+	close(stop)
+	done.Wait()
+	return peak
 }
