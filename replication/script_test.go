@@ -47,6 +47,7 @@ type script struct {
 	frames chan wire.Frame    // what the node sent, keepalives left out; closed with the connection
 	Err    chan error         // what Serve returned
 	key    hypercore.Key      // source
+	passed []wire.Frame       // read by next and not looked for
 	wishes map[[2]uint64]bool // channel and block of the requests that were read
 }
 
@@ -122,6 +123,7 @@ func (s *script) next(types ...wire.Type) wire.Frame {
 			if !ok {
 				s.t.Fatalf("the node closed (%v) before it sent %v", <-s.Err, types)
 			}
+			s.passed = append(s.passed, f)
 			var m wire.Request
 			if f.Type == wire.TypeRequest && m.Decode(f.Body) == nil {
 				s.wishes[[2]uint64{f.Channel, m.Index}] = true
@@ -173,4 +175,15 @@ func (s *script) asked(channel, seq uint64) {
 		s.next(wire.TypeRequest)
 	}
 	delete(s.wishes, [2]uint64{channel, seq})
+}
+
+// early returns a channel with what next passed over, if anything, else that with what comes.
+func (s *script) early() <-chan wire.Frame {
+	if len(s.passed) == 0 {
+		return s.frames
+	}
+	out := make(chan wire.Frame, 1)
+	out <- s.passed[0]
+	s.passed = s.passed[1:]
+	return out
 }
