@@ -18,7 +18,7 @@
 // First come blocks somebody waits for (Feed.Wanted), then the last block of a peer that knows a greater length, since its proof makes the length known,
 // then what is missing, in order, some of each channel in turn. Sessions share a table of what is under way, so that no block is fetched twice; what was asked
 // for 4 s ago (2 s when somebody waits) may be asked for elsewhere, and what a session that ends had asked for is free at once. A session has at
-// most what the connection carries in two seconds under way: 256 KiB to 4 MiB, 16 to 512 requests. Requests carry the digest of
+// most what the connection carries in two seconds under way: 256 KiB to 4 MiB, 4 to 512 requests. Requests carry the digest of
 // the nodes known here, proofs answer the digests that the peer sent on this connection (one hypercore.Marks a channel).
 //
 // # Serving

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxFlying  = 512 // requests of a session
-	minFlying  = 16
+	minFlying  = 4
 	spareWish  = 64 // above maxFlying, for blocks that somebody waits for
 	fairShare  = 32 // requests a channel makes before the next one's turn
 	maxAnswers = 4096
@@ -25,7 +25,7 @@ type window struct {
 	received uint64 // bytes at the last measurement
 }
 
-func newWindow() window { return window{bytes: 1 << 20, average: 16 * 16 << 10} }
+func newWindow() window { return window{bytes: 256 << 10, average: 16 * 64 << 10} }
 
 // block takes up the size of a block.
 func (w *window) block(size int) { w.average += uint64(size) - w.average/16 }
