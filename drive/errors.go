@@ -21,5 +21,6 @@ var (
 	ErrNotSupported  = errors.New("not supported")
 	ErrStopped       = errors.New("writing stopped by an alarm") // a fork or a rollback was seen
 	ErrDamaged       = errors.New("damaged store")
+	ErrCrossDevice   = errors.New("cannot be moved there, only copied")
 	ErrClosed        = errors.New("drive is closed")
 )

@@ -1,45 +1,364 @@
 package drive
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"syscall"
 
-// File is an open handle on a regular file.
-type File struct{}
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// File is an open handle on a regular file. All methods may be called from many goroutines at once.
+type File struct {
+	d      *Drive
+	in     *inode
+	write  bool
+	closed sync.Once
+	ahead  readAhead
+}
+
+// Open returns a handle on a regular file. The inode lives until the last handle is closed, also when its last name is gone.
+func (d *Drive) Open(_ context.Context, id record.ID, write bool) (*File, error) {
+	if write {
+		if err := d.mayChange(); err != nil {
+			return nil, err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in, err := d.load(id)
+	if err != nil {
+		return nil, err
+	}
+	switch in.rec.Kind { // it never changes
+	case record.File:
+	case record.Dir:
+		return nil, ErrIsDir
+	default:
+		return nil, ErrInvalid
+	}
+	in.opens++
+	if write {
+		in.writers++
+	}
+	return &File{d: d, in: in, write: write}, nil
+}
 
 // Attr returns the inode's attributes, also after its last name is gone.
-func (f *File) Attr(ctx context.Context) (Attr, error) { return Attr{}, ErrNotSupported }
+func (f *File) Attr(context.Context) (Attr, error) {
+	f.d.mu.RLock()
+	defer f.d.mu.RUnlock()
+	if f.d.overlay.inodes[f.in.id] != f.in { // a kept head
+		return f.d.attrOf(f.in.id, &f.in.rec, nil, 1), nil
+	}
+	return f.d.attr(f.in.id)
+}
 
 // SetAttr is Drive.SetAttr on an open, perhaps unlinked, inode.
 func (f *File) SetAttr(ctx context.Context, change AttrChange) (Attr, error) {
-	return Attr{}, ErrNotSupported
+	return f.d.SetAttr(ctx, f.in.id, change)
 }
 
-// ReadAt reads up to len(p) bytes from off. It returns fewer only at the end of the file, and then no error.
-func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	return 0, ErrNotSupported
+// Close releases the handle. It is idempotent.
+func (f *File) Close() error {
+	f.closed.Do(func() {
+		d, in := f.d, f.in
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		in.opens--
+		if f.write {
+			in.writers--
+			var fr frame
+			in.mu.Lock()
+			if in.dirty {
+				fr.inode(in) // times and size as the last write left them
+			}
+			in.mu.Unlock()
+			if len(fr.b) > 0 {
+				if err := d.log(&fr); err != nil {
+					d.cfg.Log.Warn("journal", "err", err)
+				}
+			}
+			d.nudge()
+		}
+		if in.opens > 0 {
+			return
+		}
+		stale := in.stale
+		d.bury(in.id)
+		if d.overlay.inodes[in.id] == in {
+			d.release(in)
+		}
+		if stale {
+			d.notice(Change{ID: in.id})
+		}
+	})
+	return nil
+}
+
+// Sync makes the file durable on this node: bytes, size and name.
+func (f *File) Sync(ctx context.Context, _ bool) error {
+	in := f.in
+	in.mu.RLock()
+	if !in.dirty {
+		in.mu.RUnlock()
+		return f.d.SyncDir(ctx, in.id)
+	}
+	backing := in.backing
+	var fr frame
+	fr.synced(in)
+	in.mu.RUnlock()
+	if backing != nil {
+		if err := backing.Sync(); err != nil {
+			return noSpace(fmt.Errorf("sync: %w", err))
+		}
+		if err := f.d.cfg.Work.SyncNames(); err != nil {
+			return noSpace(fmt.Errorf("sync: %w", err))
+		}
+	}
+	f.d.mu.RLock()
+	err := f.d.log(&fr)
+	j := f.d.journal
+	f.d.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	return noSpace(j.Sync())
+}
+
+// noSpace lets a full disk be told apart.
+func noSpace(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
 }
 
 // WriteAt writes all of p at off; past the end the gap is a hole. killPriv clears suid and sgid.
 func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error) {
-	return 0, ErrNotSupported
+	if err := f.d.mayChange(); err != nil {
+		return 0, err
+	}
+	if off < 0 || off > record.MaxSize-int64(len(p)) {
+		return 0, ErrTooBig
+	}
+	in := f.in
+	for {
+		in.mu.Lock()
+		missing := in.hydration(uint64(off), uint64(off)+uint64(len(p)))
+		if len(missing) == 0 {
+			err := f.d.writeLocked(in, p, off, killPriv)
+			in.mu.Unlock()
+			if err != nil {
+				return 0, err
+			}
+			return len(p), nil
+		}
+		in.mu.Unlock()
+		if err := f.d.hydrate(ctx, in, missing); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // Append writes p at the end, atomically against other writers of this node.
 func (f *File) Append(ctx context.Context, p []byte, killPriv bool) (int, error) {
-	return 0, ErrNotSupported
+	for {
+		f.in.mu.RLock()
+		size := f.in.rec.Size
+		f.in.mu.RUnlock()
+		n, err := f.appendAt(ctx, p, size, killPriv)
+		if !errors.Is(err, errMoved) {
+			return n, err
+		}
+	}
 }
 
-// Allocate is fallocate(2) with the mode bits of Linux: 0, KEEP_SIZE 1, PUNCH_HOLE 2, COLLAPSE_RANGE 8, ZERO_RANGE 16, INSERT_RANGE 32.
-func (f *File) Allocate(ctx context.Context, mode uint32, off, length int64) error {
-	return ErrNotSupported
+var errMoved = errors.New("the end of the file moved")
+
+func (f *File) appendAt(ctx context.Context, p []byte, size uint64, killPriv bool) (int, error) {
+	if err := f.d.mayChange(); err != nil {
+		return 0, err
+	}
+	in := f.in
+	if missing := in.hydrationLocked(size, size+uint64(len(p))); len(missing) > 0 {
+		if err := f.d.hydrate(ctx, in, missing); err != nil {
+			return 0, err
+		}
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.rec.Size != size || len(in.hydration(size, size+uint64(len(p)))) > 0 {
+		return 0, errMoved
+	}
+	if size > math.MaxInt64-uint64(len(p)) || size+uint64(len(p)) > record.MaxSize {
+		return 0, ErrTooBig
+	}
+	if err := f.d.writeLocked(in, p, int64(size), killPriv); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
-// SeekData returns the offset of the next data (hole false) or hole (hole true) at or behind off; ErrNoData past the end.
-func (f *File) SeekData(ctx context.Context, off int64, hole bool) (int64, error) {
-	return 0, ErrNotSupported
+func (in *inode) hydrationLocked(from, to uint64) []uint64 {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.hydration(from, to)
 }
 
-// Sync makes the file durable on this node (fsync, fdatasync).
-func (f *File) Sync(ctx context.Context, dataOnly bool) error { return ErrNotSupported }
+// hydration lists the blocks that a write of the bytes from up to to changes only in part and whose other bytes are in a content feed.
+// Called with in.mu held.
+func (in *inode) hydration(from, to uint64) (blocks []uint64) {
+	if from >= to {
+		return nil
+	}
+	first, last := from>>blockShift, (to-1)>>blockShift
+	for _, n := range []uint64{first, last} {
+		whole := from <= n<<blockShift && (to >= (n+1)<<blockShift || to >= in.rec.Size)
+		if !whole && !in.present.has(n) && in.extent(n) != nil {
+			blocks = append(blocks, n)
+		}
+		if first == last {
+			break
+		}
+	}
+	return blocks
+}
 
-// Close releases the handle. It is idempotent.
-func (f *File) Close() error { return ErrNotSupported }
+// extent returns the extent that holds block n, or nil for a hole. Called with in.mu held.
+func (in *inode) extent(n uint64) *record.Extent {
+	lo, hi := 0, len(in.rec.Extents)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if e := &in.rec.Extents[mid]; n < e.Block {
+			hi = mid
+		} else if n >= e.Block+e.Count {
+			lo = mid + 1
+		} else {
+			return e
+		}
+	}
+	return nil
+}
+
+// openBacking makes sure that in has a backing file, as long as the file. Called with in.mu held.
+func (d *Drive) openBacking(in *inode) error {
+	if in.backing != nil {
+		return nil
+	}
+	backing, err := d.cfg.Work.Backing(in.id)
+	if err != nil {
+		return noSpace(err)
+	}
+	if err := backing.Truncate(int64(in.rec.Size)); err != nil {
+		return noSpace(errors.Join(err, backing.Close()))
+	}
+	in.backing = backing
+	return nil
+}
+
+// hydrate brings blocks from the content feeds into the backing file.
+func (d *Drive) hydrate(ctx context.Context, in *inode, blocks []uint64) error {
+	for _, n := range blocks {
+		in.mu.RLock()
+		e := in.extent(n)
+		var at record.Extent
+		if e != nil {
+			at = *e
+		}
+		in.mu.RUnlock()
+		if e == nil {
+			continue
+		}
+		plain, err := d.block(ctx, in.id, at, n)
+		if err != nil {
+			return err
+		}
+		in.mu.Lock()
+		err = d.fill(in, n, at, plain)
+		in.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill puts block n into the backing file unless that has it by now, or the block changed. Called with in.mu held.
+func (d *Drive) fill(in *inode, n uint64, at record.Extent, plain []byte) error {
+	now := in.extent(n)
+	if in.present.has(n) || now == nil || now.Feed != at.Feed || now.Seq+n-now.Block != at.Seq+n-at.Block {
+		return nil
+	}
+	if err := d.openBacking(in); err != nil {
+		return err
+	}
+	end := min((n+1)<<blockShift, in.rec.Size)
+	plain = plain[:min(uint64(len(plain)), end-n<<blockShift)]
+	if _, err := in.backing.WriteAt(plain, int64(n<<blockShift)); err != nil {
+		return noSpace(err)
+	}
+	return d.arrived(in, run{n, n + 1})
+}
+
+// arrived notes that the bytes of blocks are in the backing file. Called with in.mu held.
+func (d *Drive) arrived(in *inode, r run) error {
+	missing := in.present.missing(r)
+	if len(missing) == 0 {
+		return nil
+	}
+	var f frame
+	for _, m := range missing {
+		f.blocks(in.id, m)
+	}
+	if err := d.log(&f); err != nil {
+		return err
+	}
+	in.present.add(r)
+	return nil
+}
+
+// writeLocked writes p at off. Called with in.mu held; nothing has to be hydrated.
+func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if err := d.openBacking(in); err != nil {
+		return err
+	}
+	if _, err := in.backing.WriteAt(p, off); err != nil {
+		return noSpace(fmt.Errorf("write: %w", err))
+	}
+	r := run{uint64(off) >> blockShift, (uint64(off)+uint64(len(p))-1)>>blockShift + 1}
+	now := d.cfg.Now()
+	first := !in.dirty
+	in.touch(now)
+	in.rec.Size = max(in.rec.Size, uint64(off)+uint64(len(p)))
+	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
+	if mode := in.rec.Mode; kill {
+		killPriv(&in.rec)
+		first = first || mode != in.rec.Mode
+	}
+	if first {
+		var f frame
+		f.inode(in)
+		if err := d.log(&f); err != nil {
+			return err
+		}
+	}
+	if err := d.arrived(in, r); err != nil {
+		return err
+	}
+	in.unpublished.add(r)
+	d.nudgeOnce(first)
+	return nil
+}
+
+func (d *Drive) nudgeOnce(first bool) {
+	if first {
+		d.nudge()
+	}
+}

@@ -8,8 +8,8 @@ import (
 )
 
 // Append adds blocks under one signature and returns the position of the first. They are durable when it returns, and
-// only then visible. The signature is made when the bytes it covers are on disk already. After a failure the feed takes no more until it is
-// opened again: what the disk holds then decides.
+// only then visible. The signature is made when the bytes it covers are on disk already. If that fails (a full disk), nothing happened; if something fails
+// after the signature was made, the feed takes no more until it is opened again: what the disk holds then decides.
 func (f *Feed) Append(ctx context.Context, blocks [][]byte) (first uint64, err error) {
 	if f.secret == nil {
 		return 0, ErrNotWritable
@@ -37,10 +37,12 @@ func (f *Feed) Append(ctx context.Context, blocks [][]byte) (first uint64, err e
 			return 0, err
 		}
 	}
-	if err := f.store(&a, start); err != nil {
-		f.mu.Lock()
-		f.broken = errors.Join(ErrBroken, err)
-		f.mu.Unlock()
+	if signed, err := f.store(&a, start); err != nil {
+		if signed {
+			f.mu.Lock()
+			f.broken = errors.Join(ErrBroken, err)
+			f.mu.Unlock()
+		}
 		return 0, fmt.Errorf("append to feed %s: %w", f.key, err)
 	}
 	f.mu.Lock()
@@ -80,34 +82,35 @@ func (a *appending) add(block []byte) error {
 	return nil
 }
 
-// store makes a durable: the bytes, then the signature over them with the bits, then the head. Called with writing held.
-func (f *Feed) store(a *appending, start Head) error {
+// store makes a durable: the bytes, then the signature over them with the bits, then the head. signed reports whether it came as far as the signature.
+// Called with writing held.
+func (f *Feed) store(a *appending, start Head) (signed bool, err error) {
 	if _, err := f.files.data.WriteAt(a.data, int64(start.Bytes)); err != nil {
-		return err
+		return false, err
 	}
 	if err := f.writeNodes(a.nodes); err != nil {
-		return err
+		return false, err
 	}
 	entries := f.entriesWith(a, start) // before the syncs: a bit never precedes the bytes it speaks of
 	if err := f.files.data.Sync(); err != nil {
-		return err
+		return false, err
 	}
 	if err := f.files.tree.Sync(); err != nil {
-		return err
+		return false, err
 	}
 	a.head.TreeHash = treeHash(a.roots)
 	copy(a.head.Signature[:], ed25519.Sign(f.secret, a.head.TreeHash[:]))
 	blank := make([]byte, sizeSignature*(a.head.Length-start.Length-1)) // over what an append that never committed left
 	if err := f.writeSignature(start.Length+1, append(blank, a.head.Signature[:]...)); err != nil {
-		return err
+		return true, err
 	}
 	if err := f.files.signatures.Sync(); err != nil {
-		return err
+		return true, err
 	}
 	if err := f.writeBitfield(entries); err != nil {
-		return err
+		return true, err
 	}
-	return f.writeHead(a.head)
+	return true, f.writeHead(a.head)
 }
 
 // writeNodes writes nodes, neighbours in one go.

@@ -133,3 +133,32 @@ func (w *waits) signal() {
 		}
 	}
 }
+
+// Wish asks for the blocks from from up to to that are not stored, without waiting: they are among Wanted until they
+// arrive or readers of others push them out. At most maxWishes are kept.
+func (f *Feed) Wish(from, to uint64) {
+	for seq := from; seq < to; seq++ {
+		if f.Has(seq) {
+			continue
+		}
+		f.waits.idle(seq)
+	}
+}
+
+// maxWishes bounds the wishes nobody waits for.
+const maxWishes = 256
+
+// idle makes a wish that no reader holds.
+func (w *waits) idle(seq uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.wishes[seq] != nil || len(w.order) >= maxWishes {
+		return
+	}
+	if w.wishes == nil {
+		w.wishes = map[uint64]*wish{}
+	}
+	w.wishes[seq] = &wish{arrived: make(chan struct{})}
+	w.order = append(w.order, seq)
+	w.signal()
+}

@@ -1,0 +1,378 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// readAhead fetches the blocks behind a sequential read before they are asked for.
+type readAhead struct {
+	mu   sync.Mutex
+	next uint64 // block behind the last read
+}
+
+// ReadAt reads up to len(p) bytes from off. It returns fewer only at the end of the file, and then no error. A block that no peer has sent
+// yet is waited for, at most Config.ReadTimeout: ErrUnavailable then.
+func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, ErrInvalid
+	}
+	n := 0
+	for n < len(p) {
+		k, err := f.readSome(ctx, p[n:], uint64(off)+uint64(n))
+		if err != nil {
+			return n, err
+		}
+		if k == 0 {
+			break
+		}
+		n += k
+	}
+	return n, nil
+}
+
+// readSome reads at least one byte, unless off is at the end: from the backing file, a hole, or one block of a content feed.
+func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) {
+	in := f.in
+	in.mu.RLock()
+	if off >= in.rec.Size {
+		in.mu.RUnlock()
+		return 0, nil
+	}
+	p = p[:min(uint64(len(p)), in.rec.Size-off)]
+	n := off >> blockShift
+	if in.present.has(n) {
+		defer in.mu.RUnlock()
+		end := n + 1
+		for last := (off + uint64(len(p)) - 1) >> blockShift; end <= last && in.present.has(end); {
+			end++
+		}
+		p = p[:min(uint64(len(p)), end<<blockShift-off)]
+		k, err := in.backing.ReadAt(p, int64(off))
+		if k < len(p) && err != nil && k > 0 {
+			err = nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read: %w", err)
+		}
+		return k, nil
+	}
+	p = p[:min(uint64(len(p)), (n+1)<<blockShift-off)]
+	e := in.extent(n)
+	if e == nil {
+		in.mu.RUnlock()
+		clear(p)
+		return len(p), nil
+	}
+	at := *e
+	in.mu.RUnlock()
+	plain, err := f.d.block(ctx, in.id, at, n)
+	if err != nil {
+		return 0, err
+	}
+	k := 0
+	if start := off - n<<blockShift; start < uint64(len(plain)) {
+		k = copy(p, plain[start:])
+	}
+	clear(p[k:]) // the file grew behind a short last block
+	f.prefetch(at, n)
+	return len(p), nil
+}
+
+// prefetchBlocks is how far a sequential read asks ahead, in blocks.
+const prefetchBlocks = 32
+
+// prefetch asks peers for the blocks behind n, if n was read in sequence.
+func (f *File) prefetch(at record.Extent, n uint64) {
+	f.ahead.mu.Lock()
+	sequential := f.ahead.next == n
+	f.ahead.next = n + 1
+	f.ahead.mu.Unlock()
+	if !sequential {
+		return
+	}
+	feed, err := f.d.feeds.get(at.Feed)
+	if err != nil {
+		return
+	}
+	seq := at.Seq + n - at.Block
+	feed.Wish(seq+1, min(seq+1+prefetchBlocks, at.Seq+at.Count))
+}
+
+// block returns the plain bytes of block n of a file, which stands in extent at. The caller must not change them.
+func (d *Drive) block(ctx context.Context, id record.ID, at record.Extent, n uint64) ([]byte, error) {
+	key := blockAt{at.Feed, at.Seq + n - at.Block}
+	if plain, ok := d.cache.Get(key); ok {
+		return plain, nil
+	}
+	feed, err := d.feeds.get(at.Feed)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := feed.Block(key.seq)
+	if errors.Is(err, hypercore.ErrNotStored) {
+		waiting, cancel := context.WithTimeout(ctx, d.cfg.ReadTimeout)
+		defer cancel()
+		sealed, err = feed.Get(waiting, key.seq)
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			return nil, fmt.Errorf("block %d of inode %s: %w", n, id, ErrUnavailable)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	plain, err := d.cfg.Keys.OpenBlock(at.Feed, id, n, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("block %d of inode %s: %w", n, id, err)
+	}
+	d.cache.Add(key, plain)
+	return plain, nil
+}
+
+// truncate changes the size of a file: what lies beyond a smaller one is gone, a larger one ends with a hole.
+func (d *Drive) truncate(ctx context.Context, id record.ID, size uint64) error {
+	if size > record.MaxSize {
+		return ErrTooBig
+	}
+	d.mu.Lock()
+	in, err := d.load(id)
+	if err == nil && in.rec.Kind != record.File {
+		err = ErrInvalid
+		if in.rec.Kind == record.Dir {
+			err = ErrIsDir
+		}
+	}
+	if err == nil {
+		in.opens++ // it must not be let go meanwhile
+	}
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if in.opens--; in.opens == 0 && d.overlay.inodes[id] == in {
+			d.release(in)
+		}
+	}()
+	for {
+		in.mu.Lock()
+		var missing []uint64
+		if size&(blockSize-1) != 0 && size < in.rec.Size && !in.present.has(size>>blockShift) && in.extent(size>>blockShift) != nil {
+			missing = []uint64{size >> blockShift} // its end has to be cut off
+		}
+		if len(missing) == 0 {
+			err := d.resize(in, size)
+			in.mu.Unlock()
+			return err
+		}
+		in.mu.Unlock()
+		if err := d.hydrate(ctx, in, missing); err != nil {
+			return err
+		}
+	}
+}
+
+// resize sets the size. Called with in.mu held; a block that is cut is in the backing file.
+func (d *Drive) resize(in *inode, size uint64) error {
+	now := d.cfg.Now()
+	if size == in.rec.Size {
+		in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
+		return nil
+	}
+	smaller := size < in.rec.Size
+	if in.backing != nil {
+		if err := in.backing.Truncate(int64(size)); err != nil {
+			return noSpace(err)
+		}
+	}
+	in.touch(now)
+	in.rec.Size, in.rec.Mtime, in.rec.Ctime = size, now.UnixNano(), now.UnixNano()
+	var f frame
+	if smaller {
+		beyond := run{blocksOf(size), 1 << 62}
+		in.cutBlocks(beyond)
+		f.cut(in.id, beyond)
+		if n := size >> blockShift; size&(blockSize-1) != 0 && in.present.has(n) {
+			in.unpublished.add(run{n, n + 1})
+		}
+	}
+	f.inode(in)
+	return d.log(&f)
+}
+
+// cutBlocks makes blocks a hole. Called with in.mu held.
+func (in *inode) cutBlocks(r run) {
+	in.present.remove(r)
+	in.unpublished.remove(r)
+	in.rec.Extents = cutExtents(in.rec.Extents, r)
+}
+
+// cutExtents returns extents without the blocks of r. The result shares nothing with the argument.
+func cutExtents(extents []record.Extent, r run) []record.Extent {
+	out := make([]record.Extent, 0, len(extents)+1)
+	for _, e := range extents {
+		end := e.Block + e.Count
+		if e.Block < r.first {
+			out = append(out, record.Extent{Block: e.Block, Count: min(end, r.first) - e.Block, Feed: e.Feed, Seq: e.Seq})
+		}
+		if end > r.end {
+			skip := max(r.end, e.Block) - e.Block
+			out = append(out, record.Extent{Block: e.Block + skip, Count: e.Count - skip, Feed: e.Feed, Seq: e.Seq + skip})
+		}
+	}
+	return out
+}
+
+// addExtent puts a run of blocks in the place of what was there, joined with its neighbours where they go on in the feed.
+func addExtent(extents []record.Extent, e record.Extent) []record.Extent {
+	rest := cutExtents(extents, run{e.Block, e.Block + e.Count})
+	out := make([]record.Extent, 0, len(rest)+1)
+	add := func(e record.Extent) {
+		if k := len(out) - 1; k >= 0 && out[k].Feed == e.Feed && out[k].Block+out[k].Count == e.Block && out[k].Seq+out[k].Count == e.Seq {
+			out[k].Count += e.Count
+			return
+		}
+		out = append(out, e)
+	}
+	placed := false
+	for _, old := range rest {
+		if !placed && old.Block > e.Block {
+			add(e)
+			placed = true
+		}
+		add(old)
+	}
+	if !placed {
+		add(e)
+	}
+	return out
+}
+
+// The modes of fallocate(2).
+const (
+	keepSize  = 1
+	punchHole = 2
+	zeroRange = 16
+)
+
+// Allocate is fallocate(2) with the mode bits of Linux: 0 and 1 (keep size) reserve nothing, since space is taken when blocks are written; 3 (punch
+// hole, keep size) and 16 (zero range) make holes. Others are ErrNotSupported.
+func (f *File) Allocate(ctx context.Context, mode uint32, off, length int64) error {
+	if err := f.d.mayChange(); err != nil {
+		return err
+	}
+	if off < 0 || length <= 0 {
+		return ErrInvalid
+	}
+	if off > record.MaxSize-length {
+		return ErrTooBig
+	}
+	end := uint64(off) + uint64(length)
+	switch mode &^ keepSize {
+	case 0:
+	case punchHole, zeroRange:
+		if mode&^keepSize == punchHole && mode&keepSize == 0 {
+			return ErrInvalid
+		}
+		if err := f.zero(ctx, uint64(off), end); err != nil {
+			return err
+		}
+	default:
+		return ErrNotSupported
+	}
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	if mode&keepSize == 0 && end > f.in.rec.Size {
+		killPriv(&f.in.rec)
+		return f.d.resize(f.in, end)
+	}
+	return nil
+}
+
+// zero makes the bytes from off up to end read as zeros: whole blocks become holes.
+func (f *File) zero(ctx context.Context, off, end uint64) error {
+	zeros := make([]byte, blockSize)
+	for off < end {
+		f.in.mu.RLock()
+		size := f.in.rec.Size
+		f.in.mu.RUnlock()
+		if end = min(end, size); off >= end {
+			return nil
+		}
+		n := off >> blockShift
+		if off == n<<blockShift && (end >= (n+1)<<blockShift || end == size) {
+			last := end >> blockShift
+			if end == size {
+				last = blocksOf(size)
+			}
+			if err := f.hole(run{n, last}); err != nil {
+				return err
+			}
+			off = min(last<<blockShift, end)
+			continue
+		}
+		k := min(end, (n+1)<<blockShift) - off
+		if _, err := f.WriteAt(ctx, zeros[:k], int64(off), true); err != nil {
+			return err
+		}
+		off += k
+	}
+	return nil
+}
+
+// hole makes whole blocks a hole.
+func (f *File) hole(r run) error {
+	in := f.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.backing != nil {
+		size := int64(min(r.end<<blockShift, in.rec.Size) - r.first<<blockShift)
+		if err := in.backing.Punch(int64(r.first<<blockShift), size); err != nil {
+			return noSpace(err)
+		}
+	}
+	now := f.d.cfg.Now()
+	in.touch(now)
+	killPriv(&in.rec)
+	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
+	in.cutBlocks(r)
+	var fr frame
+	fr.cut(in.id, r)
+	fr.inode(in)
+	return f.d.log(&fr)
+}
+
+// SeekData returns the offset of the next data (hole false) or hole (hole true) at or behind off, in whole blocks; the end of the file is a hole. ErrNoData
+// at or past the end.
+func (f *File) SeekData(_ context.Context, off int64, hole bool) (int64, error) {
+	in := f.in
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	if off < 0 || uint64(off) >= in.rec.Size {
+		return 0, ErrNoData
+	}
+	size := in.rec.Size
+	data := append(blockset(nil), in.present...)
+	for _, e := range in.rec.Extents {
+		data.add(run{e.Block, e.Block + e.Count})
+	}
+	n := uint64(off) >> blockShift
+	i := data.search(n)
+	inData := i < len(data) && data[i].first <= n
+	switch {
+	case inData != hole:
+		return off, nil
+	case hole:
+		return int64(min(data[i].end<<blockShift, size)), nil
+	case i < len(data) && data[i].first<<blockShift < size:
+		return int64(data[i].first << blockShift), nil
+	}
+	return 0, ErrNoData
+}

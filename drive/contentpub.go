@@ -1,0 +1,151 @@
+package drive
+
+import (
+	"context"
+	"fmt"
+
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// contentBatch bounds the bytes of one append to the content feed.
+const contentBatch = 4 << 20
+
+// piece is one block on its way into the content feed.
+type piece struct {
+	cand *candidate
+	n    uint64
+}
+
+// pieces is one append being made.
+type pieces struct {
+	d      *Drive
+	blocks [][]byte
+	of     []piece
+	bytes  int
+}
+
+// publishContent puts the unpublished bytes of the candidates into the content feed and completes their records. A file that is being
+// written is taken at an instant at which every byte of it was read.
+func (d *Drive) publishContent(ctx context.Context, due map[record.ID]*candidate) error {
+	p := &pieces{d: d}
+	for _, c := range due {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.file(ctx, c); err != nil {
+			p.putBack()
+			return err
+		}
+	}
+	return p.flush(ctx)
+}
+
+// file takes all unpublished blocks of one candidate. One that is written faster than it is read is left for later.
+func (p *pieces) file(ctx context.Context, c *candidate) error {
+	in := c.in
+	for range 1 << 20 {
+		in.mu.Lock()
+		if in.gone || in.unpublished.count() == 0 {
+			c.take()
+			in.mu.Unlock()
+			return nil
+		}
+		r := in.unpublished[0]
+		r.end = min(r.end, r.first+contentBatch/blockSize)
+		plain := make([]byte, min(r.end<<blockShift, in.rec.Size)-r.first<<blockShift)
+		k, err := in.backing.ReadAt(plain, int64(r.first<<blockShift))
+		if k == len(plain) {
+			err = nil
+		}
+		if err == nil {
+			in.unpublished.remove(r)
+		}
+		in.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("read the workspace: %w", err)
+		}
+		for n := r.first; n < r.end; n++ {
+			at := (n - r.first) << blockShift
+			if err := p.block(ctx, c, n, plain[at:min(at+blockSize, uint64(len(plain)))]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pieces) block(ctx context.Context, c *candidate, n uint64, plain []byte) error {
+	sealed, err := p.d.cfg.Keys.SealBlock(p.d.bytes.Key(), c.in.id, n, plain)
+	if err != nil {
+		return err
+	}
+	p.blocks = append(p.blocks, sealed)
+	p.of = append(p.of, piece{c, n})
+	if p.bytes += len(sealed); p.bytes < contentBatch {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+// flush appends what was collected, durably, and notes where it stands.
+func (p *pieces) flush(ctx context.Context) error {
+	if len(p.blocks) == 0 {
+		return nil
+	}
+	first, err := p.d.bytes.Append(ctx, p.blocks)
+	if err != nil {
+		p.putBack()
+		return noSpace(err)
+	}
+	for i := 0; i < len(p.of); {
+		j := i + 1
+		for j < len(p.of) && p.of[j].cand == p.of[i].cand && p.of[j].n == p.of[j-1].n+1 {
+			j++
+		}
+		p.place(p.of[i], record.Extent{Block: p.of[i].n, Count: uint64(j - i), Feed: p.d.bytes.Key(), Seq: first + uint64(i)})
+		i = j
+	}
+	p.blocks, p.of, p.bytes = nil, nil, 0
+	return nil
+}
+
+// place notes in the inode, and in the candidate's copy if that was taken already, where blocks stand. What was cut off meanwhile
+// stays a hole.
+func (p *pieces) place(at piece, e record.Extent) {
+	in := at.cand.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.rec.Extents = addPresent(in.rec.Extents, e, in.present)
+	if c := at.cand; c.ready {
+		c.rec.Extents = addPresent(c.rec.Extents, e, c.present)
+	}
+}
+
+// addPresent adds the parts of e whose blocks are in present.
+func addPresent(extents []record.Extent, e record.Extent, present blockset) []record.Extent {
+	absent := present.missing(run{e.Block, e.Block + e.Count})
+	for _, part := range cutAll([]record.Extent{e}, absent) {
+		extents = addExtent(extents, part)
+	}
+	return extents
+}
+
+func cutAll(extents []record.Extent, runs []run) []record.Extent {
+	for _, r := range runs {
+		extents = cutExtents(extents, r)
+	}
+	return extents
+}
+
+// putBack makes the blocks that were collected unpublished again.
+func (p *pieces) putBack() {
+	for _, at := range p.of {
+		in := at.cand.in
+		in.mu.Lock()
+		if in.present.has(at.n) {
+			in.unpublished.add(run{at.n, at.n + 1})
+		}
+		in.mu.Unlock()
+	}
+	p.blocks, p.of, p.bytes = nil, nil, 0
+}

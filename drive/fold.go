@@ -1,0 +1,147 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/hyperdb"
+	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
+)
+
+// foldBatch is how many entries are folded under the namespace lock at once.
+const foldBatch = 256
+
+// FeedSet returns the feeds that are replicated.
+func (d *Drive) FeedSet() *FeedSet { return d.feeds }
+
+// Stored tells that blocks of some feed arrived. It does not wait.
+func (d *Drive) Stored() { d.nudge() }
+
+// fold takes every entry that is here and was not looked at into the view, and returns what the kernel does not know yet.
+func (d *Drive) fold(ctx context.Context) (changes []Change, err error) {
+	d.folding.Lock()
+	defer d.folding.Unlock()
+	known := 0
+	for {
+		if err := d.db.Update(ctx); err != nil {
+			return changes, err
+		}
+		writers := d.db.Writers()
+		if len(writers) == known {
+			return changes, nil
+		}
+		known = len(writers)
+		for _, w := range writers {
+			some, err := d.foldFeed(ctx, w.Key)
+			changes = append(changes, some...)
+			if err != nil {
+				return changes, err
+			}
+		}
+		if err := d.keepWriters(); err != nil {
+			return changes, err
+		}
+	}
+}
+
+// keepWriters remembers the writers for the next start.
+func (d *Drive) keepWriters() error {
+	var keys []hypercore.Key
+	for _, w := range d.db.Writers() {
+		keys = append(keys, w.Key)
+	}
+	kept, err := d.view.Writers()
+	if err != nil || slices.Equal(kept, keys) {
+		return err
+	}
+	return d.view.SetWriters(keys)
+}
+
+// foldFeed folds one writer's feed as far as its blocks are here without a gap.
+func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) (changes []Change, err error) {
+	log, err := d.feeds.get(feed)
+	if err != nil {
+		return nil, err
+	}
+	at, err := d.view.Position(feed)
+	if err != nil {
+		return nil, err
+	}
+	at = max(at, 1)
+	for at < log.Len() && log.Has(at) {
+		var entries []view.Entry
+		next := at
+		for ; next < at+foldBatch && next < log.Len() && log.Has(next); next++ {
+			e, err := d.db.Entry(feed, next)
+			if errors.Is(err, hyperdb.ErrBadEntry) {
+				d.cfg.Log.Warn("entry passed over", "feed", feed.String(), "seq", next, "err", err)
+				continue
+			}
+			if errors.Is(err, hypercore.ErrNotStored) {
+				break // the list that it needs is not here yet
+			}
+			if err != nil {
+				return changes, err
+			}
+			if e.Key != "" {
+				entries = append(entries, view.Entry{Seq: e.Seq, Key: e.Key, Value: e.Value})
+			}
+		}
+		if next == at {
+			return changes, nil
+		}
+		d.mu.Lock()
+		some, err := d.view.Fold(ctx, feed, next, entries)
+		if err == nil {
+			some = d.settle(some)
+		}
+		d.mu.Unlock()
+		if err != nil {
+			return changes, err
+		}
+		if feed != d.self {
+			for _, c := range some {
+				changes = append(changes, Change(c))
+			}
+		}
+		at = next
+	}
+	return changes, nil
+}
+
+// settle fits the overlay to a view that just changed, and returns the changes that the overlay does not hide. Called with mu held.
+func (d *Drive) settle(changes []view.Change) []view.Change {
+	shown := changes[:0]
+	for _, c := range changes {
+		if c.Name != "" {
+			if e := d.overlay.entry(c.Dir, c.Name); e != nil {
+				d.overlay.account(e, -1)
+				e.under = c.ID
+				d.overlay.account(e, 1)
+				continue
+			}
+			shown = append(shown, c)
+			continue
+		}
+		if in := d.overlay.inodes[c.ID]; in != nil {
+			in.published = in.published || d.inView(c.ID)
+			in.mu.Lock()
+			in.stale = in.stale || !in.dirty
+			busy := in.dirty || in.opens > 0
+			in.mu.Unlock()
+			if !busy {
+				d.release(in)
+			}
+		}
+		shown = append(shown, c)
+	}
+	return shown
+}
+
+func (d *Drive) inView(id record.ID) bool {
+	_, err := d.view.Inode(id)
+	return err == nil
+}

@@ -1,0 +1,195 @@
+package drive
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// A journal frame is a protobuf of items, carried out in order; all of one frame or none. Items:
+//
+//	1 boot            the system's run in which what follows was written
+//	2 inode           {1 id, 2 flags, 3 record}: the inode as it is; the record's replaces are its base
+//	3 entry           {1 dir, 2 shown name, 3 directory of its place, 4 dirent record, 5 under}
+//	4 inode done      {1 id}: published, or never to be
+//	5 entry done      {1 dir, 2 shown name}
+//	6 blocks          {1 id, 2 first, 3 end}: their bytes are in the backing file
+//	7 cut             {1 id, 2 first, 3 end}: no longer
+//	8 synced          {1 id, 3 record, 4 present runs}: what survives a power loss
+//	9 intent          {2 first block of the own feed, repeated 5 {1 id} or {1 dir, 2 name} of each record}
+const (
+	itemBoot protowire.Number = iota + 1
+	itemInode
+	itemEntry
+	itemInodeDone
+	itemEntryDone
+	itemBlocks
+	itemCut
+	itemSynced
+	itemIntent
+)
+
+const (
+	flagDirty = 1 << iota
+	flagGone
+	flagPublished
+)
+
+// frame collects items.
+type frame struct{ b []byte }
+
+func (f *frame) item(n protowire.Number, fields ...[]byte) {
+	var b []byte
+	for _, field := range fields {
+		b = append(b, field...)
+	}
+	f.b = protowire.AppendBytes(protowire.AppendTag(f.b, n, protowire.BytesType), b)
+}
+
+func bytesField(n protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), v)
+}
+
+func numField(n protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), v)
+}
+
+// inode adds the state of in. Called with in.mu held.
+func (f *frame) inode(in *inode) {
+	flags := uint64(0)
+	if in.dirty {
+		flags |= flagDirty
+	}
+	if in.gone {
+		flags |= flagGone
+	}
+	if in.published {
+		flags |= flagPublished
+	}
+	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()))
+}
+
+// record encodes rec with its base.
+func (in *inode) record() []byte {
+	rec := in.rec
+	rec.Replaces = in.base
+	return rec.Encode()
+}
+
+func (f *frame) entry(e *entry) {
+	d := record.Dirent{Name: e.place.Name, Inode: e.id, Kind: e.kind, Removed: e.gone, MovedFrom: e.movedFrom, MovedTo: e.movedTo, Stamp: e.stamp, Replaces: e.base}
+	f.item(itemEntry, bytesField(1, e.dir[:]), bytesField(2, []byte(e.name)), bytesField(3, e.place.Dir[:]), bytesField(4, d.Encode()), bytesField(5, e.under[:]))
+}
+
+func (f *frame) inodeDone(id record.ID) { f.item(itemInodeDone, bytesField(1, id[:])) }
+
+func (f *frame) entryDone(e *entry) {
+	f.item(itemEntryDone, bytesField(1, e.dir[:]), bytesField(2, []byte(e.name)))
+}
+
+func (f *frame) blocks(id record.ID, r run) {
+	f.item(itemBlocks, bytesField(1, id[:]), numField(2, r.first), numField(3, r.end))
+}
+
+func (f *frame) cut(id record.ID, r run) {
+	f.item(itemCut, bytesField(1, id[:]), numField(2, r.first), numField(3, r.end))
+}
+
+// synced adds what a power loss must leave of in. Called with in.mu held.
+func (f *frame) synced(in *inode) {
+	var runs []byte
+	for _, r := range in.present {
+		runs = binary.AppendUvarint(binary.AppendUvarint(runs, r.first), r.end)
+	}
+	f.item(itemSynced, bytesField(1, in.id[:]), bytesField(3, in.record()), bytesField(4, runs))
+}
+
+// parsed is one item taken apart.
+type parsed struct {
+	kind   protowire.Number
+	bytes  map[protowire.Number][]byte
+	nums   map[protowire.Number]uint64
+	nested [][]byte // the values of field 5, in order
+}
+
+func parseFrame(b []byte, each func(parsed) error) error {
+	for len(b) > 0 {
+		n, kind, k := protowire.ConsumeTag(b)
+		if k < 0 || kind != protowire.BytesType {
+			return fmt.Errorf("journal item: %w", ErrDamaged)
+		}
+		v, m := protowire.ConsumeBytes(b[k:])
+		if m < 0 {
+			return fmt.Errorf("journal item: %w", ErrDamaged)
+		}
+		p, err := parseItem(n, v)
+		if err != nil {
+			return err
+		}
+		if err := each(p); err != nil {
+			return err
+		}
+		b = b[k+m:]
+	}
+	return nil
+}
+
+func parseItem(kind protowire.Number, b []byte) (parsed, error) {
+	p := parsed{kind: kind, bytes: map[protowire.Number][]byte{}, nums: map[protowire.Number]uint64{}}
+	if kind == itemBoot {
+		p.bytes[1] = b
+		return p, nil
+	}
+	for len(b) > 0 {
+		n, t, k := protowire.ConsumeTag(b)
+		if k < 0 {
+			return p, fmt.Errorf("journal field: %w", ErrDamaged)
+		}
+		m := 0
+		switch t {
+		case protowire.VarintType:
+			p.nums[n], m = protowire.ConsumeVarint(b[k:])
+		case protowire.BytesType:
+			p.bytes[n], m = protowire.ConsumeBytes(b[k:])
+			if n == 5 {
+				p.nested = append(p.nested, p.bytes[n])
+			}
+		default:
+			m = protowire.ConsumeFieldValue(n, t, b[k:])
+		}
+		if m < 0 {
+			return p, fmt.Errorf("journal field: %w", ErrDamaged)
+		}
+		b = b[k+m:]
+	}
+	return p, nil
+}
+
+func (p parsed) id(n protowire.Number) (id record.ID, err error) {
+	if len(p.bytes[n]) != len(id) {
+		return id, fmt.Errorf("journal id of %d bytes: %w", len(p.bytes[n]), ErrDamaged)
+	}
+	return record.ID(p.bytes[n]), nil
+}
+
+func (p parsed) run() run { return run{p.nums[2], p.nums[3]} }
+
+// runs decodes the present runs of a synced item.
+func (p parsed) runs() (s blockset, err error) {
+	for b := p.bytes[4]; len(b) > 0; {
+		first, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil, fmt.Errorf("journal runs: %w", ErrDamaged)
+		}
+		end, m := binary.Uvarint(b[n:])
+		if m <= 0 {
+			return nil, fmt.Errorf("journal runs: %w", ErrDamaged)
+		}
+		s.add(run{first, end})
+		b = b[n+m:]
+	}
+	return s, nil
+}

@@ -1,0 +1,557 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
+)
+
+// found is what a name means: from the overlay or from the view.
+type found struct {
+	id    record.ID
+	kind  record.Kind
+	place record.Place
+	base  []record.Version // what a change of the entry replaces
+	stamp record.Stamp
+	entry *entry    // of the overlay, if it says so
+	under record.ID // what the view shows there
+}
+
+// lookup finds name in dir. ErrNotExist comes with place, base and under, for who wants to create it. Called with mu held.
+func (d *Drive) lookup(dir record.ID, name string) (found, error) {
+	if e := d.overlay.entry(dir, name); e != nil {
+		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under}
+		if e.gone {
+			return f, fmt.Errorf("%q: %w", name, ErrNotExist)
+		}
+		return f, nil
+	}
+	f := found{place: record.Place{Dir: dir, Name: name}}
+	if in := d.overlay.inodes[dir]; in != nil && !in.published {
+		return f, fmt.Errorf("%q: %w", name, ErrNotExist)
+	}
+	s, err := d.view.Lookup(dir, name)
+	if errors.Is(err, view.ErrNotExist) {
+		f.base, err = d.view.Tombstones(dir, name)
+		return f, errors.Join(err, fmt.Errorf("%q: %w", name, ErrNotExist))
+	}
+	if err != nil {
+		return f, err
+	}
+	return found{id: s.ID, kind: s.Kind, place: record.Place{Dir: s.Dir, Name: s.Stored}, base: s.Versions, under: s.ID}, nil
+}
+
+// Lookup returns the attributes of name in dir.
+func (d *Drive) Lookup(_ context.Context, dir record.ID, name string) (Attr, error) {
+	if len(name) > record.MaxName {
+		return Attr{}, ErrNameTooLong
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	f, err := d.lookup(dir, name)
+	if err != nil {
+		return Attr{}, err
+	}
+	return d.attr(f.id)
+}
+
+// ReadDir returns what dir shows, ascending by name. The caller owns the slice.
+func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	a, err := d.attr(dir)
+	if err != nil {
+		return nil, err
+	}
+	if a.Kind != record.Dir {
+		return nil, ErrNotDir
+	}
+	names := d.overlay.entries[dir]
+	var out []DirEntry
+	if in := d.overlay.inodes[dir]; in == nil || in.published {
+		shown, err := d.view.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range shown {
+			if names[s.Name] == nil {
+				out = append(out, DirEntry{s.Name, s.ID, s.Kind})
+			}
+		}
+	}
+	for name, e := range names {
+		if !e.gone {
+			out = append(out, DirEntry{name, e.id, e.kind})
+		}
+	}
+	slices.SortFunc(out, func(a, b DirEntry) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// empty reports whether dir shows nothing. Called with mu held.
+func (d *Drive) empty(dir record.ID) (bool, error) {
+	names := d.overlay.entries[dir]
+	hidden := 0
+	for _, e := range names {
+		if !e.gone {
+			return false, nil
+		}
+		if e.under != (record.ID{}) {
+			hidden++
+		}
+	}
+	if in := d.overlay.inodes[dir]; in != nil && !in.published {
+		return true, nil
+	}
+	if hidden == 0 {
+		return d.view.Empty(dir)
+	}
+	shown, err := d.view.ReadDir(dir)
+	for _, s := range shown {
+		if names[s.Name] == nil {
+			return false, err
+		}
+	}
+	return true, err
+}
+
+// change is one operation on the namespace while it is made: what it will set, and its journal frame. Nothing of it is seen before
+// commit has written the frame.
+type change struct {
+	d       *Drive
+	now     time.Time
+	frame   frame
+	entries []*entry // to set
+	drops   []*entry // to forget
+	inodes  []*inode // touched
+	undo    []func() // restores the touched inodes if the frame cannot be written
+}
+
+func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
+
+// touch loads an inode and lets edit change its record. Called with mu held.
+func (c *change) touch(id record.ID, edit func(*inode)) (*inode, error) {
+	in, err := c.d.load(id)
+	if err != nil {
+		return nil, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	before := *in.snapshot()
+	c.undo = append(c.undo, func() { in.restore(&before) })
+	in.touch(c.now)
+	edit(in)
+	c.frame.inode(in)
+	c.inodes = append(c.inodes, in)
+	return in, nil
+}
+
+// touchDir gives a directory new times.
+func (c *change) touchDir(id record.ID) error {
+	_, err := c.touch(id, func(in *inode) { in.rec.Mtime, in.rec.Ctime = c.now.UnixNano(), c.now.UnixNano() })
+	return err
+}
+
+// put sets the entry that name in dir is from now on: id, or with gone nothing.
+func (c *change) put(dir record.ID, name string, f found, id record.ID, kind record.Kind, gone bool) *entry {
+	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, first: c.now, last: c.now}
+	if f.entry != nil {
+		e.first, e.changes = f.entry.first, f.entry.changes+1
+	}
+	inFlight := f.entry != nil && f.entry.inFlight
+	if gone && len(e.base) == 0 && e.under == (record.ID{}) && !inFlight { // nobody else ever saw it
+		if f.entry != nil {
+			c.drops = append(c.drops, f.entry)
+			c.frame.entryDone(f.entry)
+		}
+		return e
+	}
+	c.entries = append(c.entries, e)
+	return e
+}
+
+// commit writes the frame and makes everything seen. Called with mu held.
+func (c *change) commit() error {
+	for _, e := range c.entries {
+		c.frame.entry(e)
+	}
+	if err := c.d.log(&c.frame); err != nil {
+		for _, undo := range c.undo {
+			undo()
+		}
+		return err
+	}
+	for _, e := range c.drops {
+		c.d.overlay.drop(e)
+	}
+	for _, e := range c.entries {
+		c.d.overlay.set(e)
+	}
+	c.d.nudge()
+	return nil
+}
+
+// log writes a frame to the journal. Called with mu or an inode's mu held.
+func (d *Drive) log(f *frame) error {
+	if d.journal == nil {
+		return ErrNotSupported
+	}
+	return noSpace(d.journal.Append(f.b))
+}
+
+// Make creates an entry and its inode.
+func (d *Drive) Make(_ context.Context, dir record.ID, name string, what NewInode) (Attr, error) {
+	if err := d.mayCreate(dir, name); err != nil {
+		return Attr{}, err
+	}
+	if what.Kind == 0 || what.Kind > record.BlockDevice || len(what.Target) > record.MaxTarget {
+		return Attr{}, ErrInvalid
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.isLiveDir(dir); err != nil {
+		return Attr{}, err
+	}
+	f, err := d.lookup(dir, name)
+	if err == nil {
+		return Attr{}, fmt.Errorf("%q: %w", name, ErrExist)
+	}
+	if !errors.Is(err, ErrNotExist) {
+		return Attr{}, err
+	}
+	c := d.change()
+	in := &inode{id: d.newID(), known: true}
+	t := c.now.UnixNano()
+	in.rec = record.Inode{Kind: what.Kind, Mode: what.Mode & 0o7777, UID: what.UID, GID: what.GID, Owner: d.owner(), Atime: t, Mtime: t, Ctime: t, Btime: t, Target: what.Target, Rdev: what.Rdev}
+	if what.Kind == record.Symlink {
+		in.rec.Size = uint64(len(what.Target))
+	}
+	in.touch(c.now)
+	c.frame.inode(in)
+	c.put(dir, name, f, in.id, what.Kind, false)
+	if err := c.touchDir(dir); err != nil {
+		return Attr{}, err
+	}
+	if err := c.commitNew(in); err != nil {
+		return Attr{}, err
+	}
+	return d.attr(in.id)
+}
+
+// commitNew is commit for a change that makes in.
+func (c *change) commitNew(in *inode) error {
+	c.d.overlay.inodes[in.id] = in // before its entry, which counts as its first name
+	err := c.commit()
+	if err != nil {
+		delete(c.d.overlay.inodes, in.id)
+	}
+	return err
+}
+
+func (d *Drive) mayCreate(dir record.ID, name string) error {
+	if err := d.mayChange(); err != nil {
+		return err
+	}
+	if len(name) > record.MaxName {
+		return ErrNameTooLong
+	}
+	if !record.ValidName(dir, name) {
+		return fmt.Errorf("%q: %w", name, ErrInvalid)
+	}
+	return nil
+}
+
+// isLiveDir is nil if things can be made in dir. Called with mu held.
+func (d *Drive) isLiveDir(dir record.ID) error {
+	a, err := d.attr(dir)
+	if err != nil {
+		return err
+	}
+	if a.Kind != record.Dir {
+		return ErrNotDir
+	}
+	if in := d.overlay.inodes[dir]; in != nil && in.gone {
+		return fmt.Errorf("removed directory: %w", ErrNotExist)
+	}
+	return nil
+}
+
+func (d *Drive) newID() (id record.ID) {
+	if _, err := io.ReadFull(d.cfg.Rand, id[:]); err != nil {
+		panic(err) // crypto/rand does not fail; a test's source must not either
+	}
+	return id
+}
+
+// owner says that uid and gid of an inode are this node's.
+func (d *Drive) owner() (o [8]byte) {
+	copy(o[:], d.self[:])
+	return o
+}
+
+// Link gives inode id, which is no directory, another name.
+func (d *Drive) Link(_ context.Context, id, dir record.ID, name string) (Attr, error) {
+	if err := d.mayCreate(dir, name); err != nil {
+		return Attr{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.isLiveDir(dir); err != nil {
+		return Attr{}, err
+	}
+	a, err := d.attr(id)
+	if err != nil {
+		return Attr{}, err
+	}
+	if a.Kind == record.Dir {
+		return Attr{}, ErrIsDir
+	}
+	if a.Nlink == 0 {
+		return Attr{}, ErrNotExist
+	}
+	f, err := d.lookup(dir, name)
+	if err == nil {
+		return Attr{}, fmt.Errorf("%q: %w", name, ErrExist)
+	}
+	if !errors.Is(err, ErrNotExist) {
+		return Attr{}, err
+	}
+	c := d.change()
+	if _, err := c.touch(id, func(in *inode) { in.rec.Ctime = c.now.UnixNano() }); err != nil {
+		return Attr{}, err
+	}
+	c.put(dir, name, f, id, a.Kind, false)
+	if err := c.touchDir(dir); err != nil {
+		return Attr{}, err
+	}
+	if err := c.commit(); err != nil {
+		return Attr{}, err
+	}
+	return d.attr(id)
+}
+
+// Remove takes a name away; directory says whether it has to be one. Open files keep working.
+func (d *Drive) Remove(_ context.Context, dir record.ID, name string, directory bool) error {
+	if err := d.mayChange(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f, err := d.lookup(dir, name)
+	if err != nil {
+		return err
+	}
+	if err := d.removable(f, directory); err != nil {
+		return err
+	}
+	c := d.change()
+	if err := c.unname(f); err != nil {
+		return err
+	}
+	c.put(dir, name, f, f.id, f.kind, true)
+	if err := c.touchDir(dir); err != nil {
+		return err
+	}
+	if err := c.commit(); err != nil {
+		return err
+	}
+	d.bury(f.id)
+	return nil
+}
+
+func (d *Drive) removable(f found, directory bool) error {
+	if directory && f.kind != record.Dir {
+		return ErrNotDir
+	}
+	if !directory && f.kind == record.Dir {
+		return ErrIsDir
+	}
+	if directory {
+		if empty, err := d.empty(f.id); err != nil {
+			return err
+		} else if !empty {
+			return ErrNotEmpty
+		}
+	}
+	return nil
+}
+
+// unname notes that inode f.id loses a name, and that it is gone if that was the last one.
+func (c *change) unname(f found) error {
+	n, err := c.d.links(f.id)
+	if err != nil {
+		return err
+	}
+	in, err := c.touch(f.id, func(in *inode) {
+		in.rec.Ctime = c.now.UnixNano()
+		in.gone = n <= 1
+	})
+	if err == nil {
+		in.known = true // who removes it has looked it up
+	}
+	return err
+}
+
+// bury lets go of an inode without a name that nobody holds. Called with mu held.
+func (d *Drive) bury(id record.ID) {
+	if in := d.overlay.inodes[id]; in != nil && in.gone && in.opens == 0 && !in.known && !in.published && !in.inFlight {
+		d.forget(in)
+	}
+}
+
+// Rename moves an entry, over an existing one if there is one. renameat2(2) says what the flags do.
+func (d *Drive) Rename(_ context.Context, dir record.ID, name string, toDir record.ID, toName string, flags RenameFlags) error {
+	if err := d.mayCreate(toDir, toName); err != nil {
+		return err
+	}
+	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
+		return ErrInvalid
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, err := d.lookup(dir, name)
+	if err != nil {
+		return err
+	}
+	if err := d.isLiveDir(toDir); err != nil {
+		return err
+	}
+	to, err := d.lookup(toDir, toName)
+	exists := err == nil
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return err
+	}
+	switch {
+	case exists && flags&RenameNoReplace != 0:
+		return ErrExist
+	case !exists && flags&RenameExchange != 0:
+		return ErrNotExist
+	case exists && from.id == to.id:
+		return nil
+	}
+	for _, id := range []record.ID{from.id, to.id} {
+		if err := d.mayStay(id, dir, name, toDir, toName); err != nil {
+			return err
+		}
+	}
+	c := d.change()
+	if flags&RenameExchange != 0 {
+		c.put(dir, name, from, to.id, to.kind, false).movedFrom = d.movedFrom(to)
+		c.put(toDir, toName, to, from.id, from.kind, false).movedFrom = d.movedFrom(from)
+	} else if err := c.move(dir, name, from, toDir, toName, to, exists); err != nil {
+		return err
+	}
+	for _, id := range slices.Compact([]record.ID{dir, toDir}) {
+		if err := c.touchDir(id); err != nil {
+			return err
+		}
+	}
+	if err := c.commit(); err != nil {
+		return err
+	}
+	if exists {
+		d.bury(to.id)
+	}
+	return nil
+}
+
+// mayStay refuses to move what other nodes have into a place that stays on this node: there it would be lost to them. Programs then copy and delete.
+func (d *Drive) mayStay(id, dir record.ID, name string, toDir record.ID, toName string) error {
+	in := d.overlay.inodes[id]
+	if id == (record.ID{}) || in != nil && !in.published {
+		return nil
+	}
+	if d.staysHere(toDir, toName) && !d.staysHere(dir, name) {
+		return fmt.Errorf("%q stays on this node: %w", toName, ErrCrossDevice)
+	}
+	return nil
+}
+
+// movedFrom is where f's entry stood, if other nodes know it.
+func (d *Drive) movedFrom(f found) *record.Place {
+	if len(f.base) == 0 {
+		return nil
+	}
+	p := f.place
+	return &p
+}
+
+// move renames from to to, over what to names if it exists.
+func (c *change) move(dir record.ID, name string, from found, toDir record.ID, toName string, to found, exists bool) error {
+	if exists {
+		if err := c.d.removable(to, from.kind == record.Dir); err != nil {
+			return err
+		}
+		if err := c.unname(to); err != nil {
+			return err
+		}
+	}
+	left := c.put(dir, name, from, from.id, from.kind, true)
+	left.movedTo = &record.Place{Dir: to.place.Dir, Name: to.place.Name}
+	arrived := c.put(toDir, toName, to, from.id, from.kind, false)
+	arrived.movedFrom = c.d.movedFrom(from)
+	if from.entry != nil && from.entry.movedFrom != nil {
+		arrived.movedFrom = from.entry.movedFrom
+	}
+	return nil
+}
+
+// Readlink returns the target of a symlink.
+func (d *Drive) Readlink(_ context.Context, id record.ID) (string, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	rec, err := d.recordOf(id)
+	if err != nil {
+		return "", err
+	}
+	if rec.Kind != record.Symlink {
+		return "", ErrInvalid
+	}
+	return rec.Target, nil
+}
+
+// scratchNames are the patterns of names that stay on this node.
+type scratchNames []string
+
+func (s scratchNames) match(name string) bool {
+	return slices.ContainsFunc(s, func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return ok && err == nil
+	})
+}
+
+// staysHere reports whether an entry called name in dir is never published: its name is scratch, or that of a directory above it that
+// nobody else knows. Called with mu held.
+func (d *Drive) staysHere(dir record.ID, name string) bool {
+	for range 4096 {
+		if d.scratch.match(name) {
+			return true
+		}
+		in := d.overlay.inodes[dir]
+		if in == nil || in.published || dir == record.Root {
+			return false
+		}
+		e := d.entryNaming(dir)
+		if e == nil {
+			return false
+		}
+		dir, name = e.dir, e.name
+	}
+	return false
+}
+
+// entryNaming finds the entry that names a directory nobody else knows.
+func (d *Drive) entryNaming(id record.ID) *entry {
+	if e := d.overlay.parents[id]; e != nil && !e.gone && d.overlay.entry(e.dir, e.name) == e {
+		return e
+	}
+	return nil
+}

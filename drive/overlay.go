@@ -1,0 +1,141 @@
+package drive
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// inode is an inode that was changed here and not published yet, or that is open, or that lost its last name while the
+// kernel still knows it. All others are in the view alone.
+type inode struct {
+	id record.ID
+
+	// Guarded by Drive.mu.
+	opens     int  // handles
+	writers   int  // of these, those that may write
+	known     bool // the kernel may ask for it: keep it after its last name is gone
+	published bool // the view has a record of it
+	inFlight  bool // a record of it is being published
+
+	mu          sync.RWMutex // guards what follows; taken after Drive.mu, held over I/O on backing
+	rec         record.Inode // as it is now; Extents say where bytes are that backing does not have
+	base        []record.Version
+	dirty       bool // to be published
+	gone        bool // it has no name any more
+	stale       bool // a peer changed it while it is open: let go at the last close
+	changes     uint64
+	first, last time.Time // first and last change since it was published
+	backing     hypercore.File
+	present     blockset // blocks whose bytes are in backing
+	unpublished blockset // of these, those that changed since they went into the content feed
+	// Invariant: backing, if there is one, is as long as the file; unpublished is part of present.
+}
+
+// touch notes a change. Called with mu held.
+func (in *inode) touch(now time.Time) {
+	if !in.dirty {
+		in.first = now
+	}
+	in.dirty, in.last = true, now
+	in.changes++
+}
+
+// entry is a name that was changed here and not published yet: it hides what the view shows there.
+type entry struct {
+	dir  record.ID
+	name string // as it is shown
+	id   record.ID
+	kind record.Kind // of the inode it names, or named
+	gone bool        // the name was removed; id is what it named
+
+	place       record.Place // where the record stands: for a conflict copy not dir and name
+	base        []record.Version
+	stamp       record.Stamp // of what base says, as far as known
+	movedFrom   *record.Place
+	movedTo     *record.Place
+	under       record.ID // what the view shows there; zero for nothing
+	changes     uint64
+	inFlight    bool // its record is being published
+	first, last time.Time
+}
+
+// overlay is what this node changed and has not published. Guarded by Drive.mu.
+type overlay struct {
+	inodes  map[record.ID]*inode
+	entries map[record.ID]map[string]*entry // by directory, then by name
+	count   int                             // entries
+	parents map[record.ID]*entry            // the entry that names a directory made here
+	naming  map[record.ID][]*entry          // the entries of each inode, removed ones among them
+	links   map[record.ID]int               // entries here that name an inode, less those of the view that are hidden
+}
+
+func newOverlay() overlay {
+	return overlay{inodes: map[record.ID]*inode{}, entries: map[record.ID]map[string]*entry{}, parents: map[record.ID]*entry{}, links: map[record.ID]int{}, naming: map[record.ID][]*entry{}}
+}
+
+func (o *overlay) entry(dir record.ID, name string) *entry { return o.entries[dir][name] }
+
+// set puts e in, in the place of the one with its name.
+func (o *overlay) set(e *entry) {
+	names := o.entries[e.dir]
+	if names == nil {
+		names = map[string]*entry{}
+		o.entries[e.dir] = names
+	}
+	if old := names[e.name]; old != nil {
+		o.account(old, -1)
+		o.unname(old)
+	} else {
+		o.count++
+	}
+	names[e.name] = e
+	o.account(e, 1)
+	o.naming[e.id] = append(o.naming[e.id], e)
+	if e.kind == record.Dir && !e.gone {
+		o.parents[e.id] = e
+	}
+}
+
+// drop takes e out.
+func (o *overlay) drop(e *entry) {
+	names := o.entries[e.dir]
+	if names[e.name] != e {
+		return
+	}
+	o.account(e, -1)
+	o.unname(e)
+	delete(names, e.name)
+	o.count--
+	if o.parents[e.id] == e {
+		delete(o.parents, e.id)
+	}
+	if len(names) == 0 {
+		delete(o.entries, e.dir)
+	}
+}
+
+// account keeps the link counts right: e names its inode, and hides what the view shows.
+func (o *overlay) account(e *entry, by int) {
+	if !e.gone {
+		o.link(e.id, by)
+	}
+	o.link(e.under, -by)
+}
+
+func (o *overlay) link(id record.ID, by int) {
+	if n := o.links[id] + by; n != 0 {
+		o.links[id] = n
+	} else {
+		delete(o.links, id)
+	}
+}
+
+func (o *overlay) unname(e *entry) {
+	if o.naming[e.id] = slices.DeleteFunc(o.naming[e.id], func(x *entry) bool { return x == e }); len(o.naming[e.id]) == 0 {
+		delete(o.naming, e.id)
+	}
+}

@@ -1,0 +1,364 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hyphafs.org/hyphafs/drive/hyperdb"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// candidate is an inode that is due: as it was when all its bytes were in the content feed.
+type candidate struct {
+	in      *inode
+	rec     record.Inode
+	base    []record.Version
+	changes uint64
+	present blockset // the blocks that were in the backing file then
+	ready   bool     // rec is complete
+	forced  bool     // it goes along with an entry in it
+}
+
+// cut is one batch of records: a consistent picture of part of the namespace.
+type cut struct {
+	inodes  []*candidate
+	entries []*entry
+	changes []uint64 // of each entry when it was picked
+	stamps  []record.Stamp
+	ops     []hyperdb.Op
+}
+
+// Publish puts everything that may be published into the feeds, durably.
+func (d *Drive) Publish(ctx context.Context) error { return d.publish(ctx, true) }
+
+// publish puts what is due, or with all everything, into the feeds. Nothing is lost if it fails: it is due again.
+func (d *Drive) publish(ctx context.Context, all bool) error {
+	d.publishing.Lock()
+	defer d.publishing.Unlock()
+	for {
+		if !d.writable.Load() || d.journal == nil {
+			return nil
+		}
+		due := d.due(all)
+		if due == nil {
+			return nil
+		}
+		if err := d.publishContent(ctx, due); err != nil {
+			return fmt.Errorf("publish content: %w", err)
+		}
+		done, err := d.publishRecords(ctx, due, all)
+		if err != nil {
+			return fmt.Errorf("publish records: %w", err)
+		}
+		if done == 0 || !all {
+			return d.compactIfDue()
+		}
+	}
+}
+
+// isDue reports whether something that changed between first and last is to be published now.
+func (d *Drive) isDue(first, last time.Time, all bool) bool {
+	now := d.cfg.Now()
+	return all || now.Sub(last) >= d.cfg.Quiet || now.Sub(first) >= d.cfg.Overdue
+}
+
+// due lists the inodes to publish, by id; nil if nothing at all is due.
+func (d *Drive) due(all bool) map[record.ID]*candidate {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	found := map[record.ID]*candidate{}
+	any := false
+	for id, in := range d.overlay.inodes {
+		in.mu.RLock()
+		busy := in.writers > 0 && d.cfg.Now().Sub(in.first) < d.cfg.Overdue && !all
+		if in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all) {
+			found[id] = &candidate{in: in}
+			any = true
+		}
+		in.mu.RUnlock()
+	}
+	for _, names := range d.overlay.entries {
+		for _, e := range names {
+			any = any || d.isDue(e.first, e.last, all)
+		}
+	}
+	if !any {
+		return nil
+	}
+	for id, c := range found {
+		if !c.in.published && d.onlyHere(id) {
+			delete(found, id)
+		}
+	}
+	return found
+}
+
+// onlyHere reports whether every name of an inode that was made here stays on this node. Called with mu held.
+func (d *Drive) onlyHere(id record.ID) bool {
+	for _, e := range d.overlay.naming[id] {
+		if !d.staysHere(e.dir, e.name) {
+			return false
+		}
+	}
+	return true
+}
+
+// publishRecords writes the records of what is ready and due as one batch, folds it, and lets the overlay go of it. It
+// returns how many there were.
+func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate, all bool) (int, error) {
+	d.mu.Lock()
+	c, err := d.pick(due, all)
+	if err != nil || len(c.ops) == 0 {
+		d.mu.Unlock()
+		return 0, err
+	}
+	first := d.own.Len()
+	j, err := d.intend(c, first)
+	d.mu.Unlock()
+	if err == nil {
+		err = j.Sync()
+	}
+	if err != nil {
+		d.abandon(c)
+		return 0, err
+	}
+	at, err := d.db.Batch(ctx, c.ops)
+	if err != nil {
+		d.abandon(c)
+		return 0, err
+	}
+	if at != first {
+		d.abandon(c)
+		return 0, fmt.Errorf("records at block %d, expected at %d", at, first)
+	}
+	_, err = d.fold(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(c.ops), errors.Join(err, d.finish(c, first))
+}
+
+// pick chooses what goes into one batch, and seals it. Called with mu held.
+func (d *Drive) pick(due map[record.ID]*candidate, all bool) (*cut, error) {
+	p := picker{d: d, due: due, all: all, chosen: map[*entry]bool{}}
+	for _, names := range d.overlay.entries {
+		for _, e := range names {
+			if !e.gone && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {
+				p.include(e, 0)
+			}
+		}
+	}
+	for _, names := range d.overlay.entries {
+		for _, e := range names {
+			if e.gone && (d.isDue(e.first, e.last, all) || e.movedTo != nil) {
+				p.includeGone(e)
+			}
+		}
+	}
+	return p.cut()
+}
+
+// picker chooses a consistent set: an entry goes with its inode and with the directory it is in, a move with both its ends.
+type picker struct {
+	d      *Drive
+	due    map[record.ID]*candidate
+	all    bool
+	chosen map[*entry]bool
+}
+
+func (p *picker) isReady(id record.ID) bool {
+	c := p.due[id]
+	return c != nil && c.ready
+}
+
+// include chooses a live entry, if everything that has to go with it can go.
+func (p *picker) include(e *entry, depth int) bool {
+	if p.chosen[e] {
+		return true
+	}
+	if depth > 4096 || p.d.staysHere(e.dir, e.name) {
+		return false
+	}
+	if in := p.d.overlay.inodes[e.id]; in != nil && !in.published && !p.isReady(e.id) && !p.force(in) {
+		return false
+	}
+	if dir := p.d.overlay.inodes[e.dir]; dir != nil && !dir.published && e.dir != record.Root {
+		above := p.d.entryNaming(e.dir)
+		if above == nil || !p.include(above, depth+1) {
+			return false
+		}
+	}
+	p.chosen[e] = true
+	return true
+}
+
+// force makes a directory, which has no bytes, ready before its time.
+func (p *picker) force(in *inode) bool {
+	if in.rec.Kind == record.File || in.gone {
+		return false
+	}
+	c := &candidate{in: in, forced: true}
+	in.mu.RLock()
+	c.take()
+	in.mu.RUnlock()
+	p.due[in.id] = c
+	return true
+}
+
+// take copies the inode's record as it is now. Called with in.mu held.
+func (c *candidate) take() {
+	c.rec, c.base, c.changes, c.ready = c.in.rec, c.in.base, c.in.changes, true
+	c.present = append(blockset(nil), c.in.present...)
+}
+
+// includeGone chooses a removed entry. The end of a move waits for the entry that the move made.
+func (p *picker) includeGone(e *entry) {
+	if p.d.staysHere(e.dir, e.name) {
+		return
+	}
+	if e.movedTo != nil {
+		for _, live := range p.d.overlay.naming[e.id] {
+			if !live.gone && !p.chosen[live] {
+				return
+			}
+		}
+	}
+	p.chosen[e] = true
+}
+
+// cut seals what was chosen: deletions of inodes, then entries, then inodes, so that a fold on the way never takes a file for orphaned.
+func (p *picker) cut() (*cut, error) {
+	c := &cut{}
+	var live []*candidate
+	for id, cand := range p.due {
+		in := cand.in
+		switch {
+		case !cand.ready || !in.dirty:
+		case in.gone && in.published:
+			cand.rec.Removed = true
+			c.inodes = append(c.inodes, cand)
+		case in.gone:
+		case in.published || p.named(id):
+			live = append(live, cand)
+		}
+	}
+	for _, cand := range c.inodes {
+		if err := p.inode(c, cand); err != nil {
+			return nil, err
+		}
+	}
+	for e := range p.chosen {
+		if err := p.entry(c, e); err != nil {
+			return nil, err
+		}
+	}
+	for _, cand := range live {
+		c.inodes = append(c.inodes, cand)
+		if err := p.inode(c, cand); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// named reports whether an entry of inode id was chosen.
+func (p *picker) named(id record.ID) bool {
+	for _, e := range p.d.overlay.naming[id] {
+		if p.chosen[e] && !e.gone {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *picker) inode(c *cut, cand *candidate) error {
+	cand.in.inFlight = true
+	cand.rec.Stamp = p.d.nextStamp(cand.rec.Stamp)
+	cand.rec.Replaces = cand.base
+	return p.seal(c, record.InodeKey(cand.in.id), cand.rec.Encode(), cand.rec.Removed)
+}
+
+func (p *picker) entry(c *cut, e *entry) error {
+	e.inFlight = true
+	stamp := p.d.nextStamp(e.stamp)
+	c.entries = append(c.entries, e)
+	c.changes = append(c.changes, e.changes)
+	c.stamps = append(c.stamps, stamp)
+	rec := record.Dirent{Name: e.place.Name, Inode: e.id, Kind: e.kind, Removed: e.gone, MovedFrom: e.movedFrom, MovedTo: e.movedTo, Stamp: stamp, Replaces: e.base}
+	return p.seal(c, record.DirentKey(e.place.Dir, p.d.cfg.Keys.Token(e.place.Dir, e.place.Name)), rec.Encode(), e.gone)
+}
+
+func (p *picker) seal(c *cut, key string, plain []byte, gone bool) error {
+	sealed, err := p.d.cfg.Keys.Seal(p.d.self, key, plain)
+	c.ops = append(c.ops, hyperdb.Op{Key: key, Value: sealed, Delete: gone})
+	return err
+}
+
+// each calls fn for every record of the batch with its position.
+func (c *cut) each(inode func(i int, cand *candidate), entry func(i, k int, e *entry)) {
+	i := 0
+	removed := 0
+	for removed < len(c.inodes) && c.inodes[removed].rec.Removed {
+		inode(i, c.inodes[removed])
+		removed++
+		i++
+	}
+	for k, e := range c.entries {
+		entry(i, k, e)
+		i++
+	}
+	for _, cand := range c.inodes[removed:] {
+		inode(i, cand)
+		i++
+	}
+}
+
+// abandon takes back that a batch is under way.
+func (d *Drive) abandon(c *cut) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.each(func(_ int, cand *candidate) { cand.in.inFlight = false }, func(_, _ int, e *entry) { e.inFlight = false })
+}
+
+// finish lets the overlay go of what was published and did not change since; what did change is based on what was published. Called with mu held.
+func (d *Drive) finish(c *cut, first uint64) error {
+	var f frame
+	var clean []*inode
+	version := func(i int) []record.Version {
+		return []record.Version{{Feed: d.self, Seq: first + uint64(i)}}
+	}
+	c.each(func(i int, cand *candidate) {
+		in := cand.in
+		in.inFlight, in.published = false, true
+		in.mu.Lock()
+		in.base = version(i)
+		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
+		if in.changes == cand.changes {
+			in.dirty = false
+			clean = append(clean, in)
+			f.inodeDone(in.id)
+		} else {
+			f.inode(in)
+		}
+		in.mu.Unlock()
+	}, func(i, k int, e *entry) {
+		e.inFlight = false
+		now := d.overlay.entry(e.dir, e.name)
+		switch {
+		case now == e && e.changes == c.changes[k]:
+			d.overlay.drop(e)
+			f.entryDone(e)
+		case now != nil:
+			now.base, now.stamp = version(i), c.stamps[k]
+			f.entry(now)
+		}
+	})
+	if err := d.log(&f); err != nil {
+		return err
+	}
+	for _, in := range clean {
+		d.release(in)
+	}
+	return nil
+}

@@ -1,0 +1,426 @@
+package drive
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"hyphafs.org/hyphafs/drive/journal"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// replay takes up what the journal says was changed and not published.
+func (d *Drive) replay() error {
+	name, err := d.cfg.Work.Current()
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		return d.compact("1")
+	}
+	file, err := d.cfg.Work.Journal(name)
+	if err != nil {
+		return err
+	}
+	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}}
+	j, err := journal.Open(file, d.cfg.Local, name, func(b []byte) error { return parseFrame(b, r.item) })
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if err := r.finish(); err != nil {
+		return errors.Join(err, j.Close())
+	}
+	next, err := strconv.ParseUint(name, 10, 64)
+	if err != nil {
+		return errors.Join(fmt.Errorf("journal %q: %w", name, ErrDamaged), j.Close())
+	}
+	d.journal = j
+	return d.compact(strconv.FormatUint(next+1, 10))
+}
+
+// syncedState is what the last fsync of an inode made durable.
+type syncedState struct {
+	rec     record.Inode
+	present blockset
+}
+
+// replayer is one replay. The drive is not in use yet: it takes no locks.
+type replayer struct {
+	d        *Drive
+	boot     string
+	sameBoot bool
+	synced   map[record.ID]syncedState
+	intents  []*intent
+}
+
+// intent is a batch that may or may not have reached the own feed.
+type intent struct {
+	first   uint64
+	inodes  map[record.ID]uint64 // -> block of its record
+	entries map[[2]string]uint64 // directory and name
+	touched map[any]bool         // changed after it was picked
+}
+
+func (r *replayer) item(p parsed) error {
+	o := &r.d.overlay
+	switch p.kind {
+	case itemBoot:
+		r.sameBoot = r.boot != "" && r.boot == string(p.bytes[1])
+		return nil
+	case itemEntry, itemEntryDone:
+		return r.entry(p)
+	case itemIntent:
+		return r.intent(p)
+	}
+	id, err := p.id(1)
+	if err != nil {
+		return err
+	}
+	in := o.inodes[id]
+	r.mark(id)
+	switch p.kind {
+	case itemInode:
+		return r.inode(id, p)
+	case itemInodeDone:
+		delete(o.inodes, id)
+		delete(r.synced, id)
+	case itemBlocks:
+		if in != nil {
+			in.present.add(p.run())
+			in.unpublished.add(p.run())
+		}
+	case itemCut:
+		if in != nil {
+			in.cutBlocks(p.run())
+		}
+	case itemSynced:
+		rec, err := record.DecodeInode(p.bytes[3])
+		if err != nil {
+			return err
+		}
+		present, err := p.runs()
+		r.synced[id] = syncedState{*rec, present}
+		return err
+	}
+	return nil
+}
+
+// mark notes that something changed after the intents so far.
+func (r *replayer) mark(what any) {
+	for _, i := range r.intents {
+		i.touched[what] = true
+	}
+}
+
+func (r *replayer) inode(id record.ID, p parsed) error {
+	rec, err := record.DecodeInode(p.bytes[3])
+	if err != nil {
+		return err
+	}
+	in := r.d.overlay.inodes[id]
+	if in == nil {
+		in = &inode{id: id, first: r.d.cfg.Now()}
+		r.d.overlay.inodes[id] = in
+	}
+	in.rec, in.base = *rec, rec.Replaces
+	in.rec.Replaces = nil
+	in.last = r.d.cfg.Now()
+	in.dirty, in.gone, in.published = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0
+	return nil
+}
+
+func (r *replayer) entry(p parsed) error {
+	dir, err := p.id(1)
+	if err != nil {
+		return err
+	}
+	name := string(p.bytes[2])
+	r.mark([2]string{string(dir[:]), name})
+	if p.kind == itemEntryDone {
+		if e := r.d.overlay.entry(dir, name); e != nil {
+			r.d.overlay.drop(e)
+		}
+		return nil
+	}
+	placeDir, err := p.id(3)
+	if err != nil {
+		return err
+	}
+	rec, err := record.DecodeDirent(placeDir, p.bytes[4])
+	if err != nil {
+		return err
+	}
+	now := r.d.cfg.Now()
+	e := &entry{dir: dir, name: name, id: rec.Inode, kind: rec.Kind, gone: rec.Removed, place: record.Place{Dir: placeDir, Name: rec.Name},
+		base: rec.Replaces, stamp: rec.Stamp, movedFrom: rec.MovedFrom, movedTo: rec.MovedTo, first: now, last: now}
+	if s, err := r.d.view.Lookup(dir, name); err == nil {
+		e.under = s.ID
+	}
+	r.d.overlay.set(e)
+	return nil
+}
+
+func (r *replayer) intent(p parsed) error {
+	i := &intent{first: p.nums[2], inodes: map[record.ID]uint64{}, entries: map[[2]string]uint64{}, touched: map[any]bool{}}
+	for k, b := range p.nested {
+		it, err := parseItem(itemInode, b)
+		if err != nil {
+			return err
+		}
+		id, err := it.id(1)
+		if err != nil {
+			return err
+		}
+		if name, ok := it.bytes[2]; ok {
+			i.entries[[2]string{string(id[:]), string(name)}] = i.first + uint64(k)
+		} else {
+			i.inodes[id] = i.first + uint64(k)
+		}
+	}
+	r.intents = append(r.intents, i)
+	return nil
+}
+
+// finish settles what the last batches came to, and what a power loss left of the bytes.
+func (r *replayer) finish() error {
+	for _, i := range r.intents {
+		if r.d.own != nil && r.d.own.Len() > i.first {
+			r.carryOut(i)
+		}
+	}
+	for id, in := range r.d.overlay.inodes {
+		if in.gone && !in.published {
+			delete(r.d.overlay.inodes, id)
+			continue
+		}
+		if err := r.bytes(in); err != nil {
+			return err
+		}
+	}
+	for _, names := range r.d.overlay.entries {
+		for _, e := range names {
+			if !e.gone && r.d.overlay.inodes[e.id] == nil && !r.d.inView(e.id) {
+				r.d.overlay.drop(e)
+			}
+		}
+	}
+	backings, err := r.d.cfg.Work.Backings()
+	if err != nil {
+		return err
+	}
+	for _, id := range backings {
+		if in := r.d.overlay.inodes[id]; in == nil || in.backing == nil {
+			if err := r.d.cfg.Work.RemoveBacking(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// carryOut does what Drive.finish did not come to: the batch is in the feed.
+func (r *replayer) carryOut(i *intent) {
+	for id, seq := range i.inodes {
+		in := r.d.overlay.inodes[id]
+		if in == nil {
+			continue
+		}
+		in.published = true
+		in.base = []record.Version{{Feed: r.d.self, Seq: seq}}
+		if !i.touched[id] && len(in.present) == 0 { // bytes may have been written since without a frame
+			delete(r.d.overlay.inodes, id)
+		}
+	}
+	for k, seq := range i.entries {
+		e := r.d.overlay.entry(record.ID([]byte(k[0])), k[1])
+		if e == nil {
+			continue
+		}
+		e.base = []record.Version{{Feed: r.d.self, Seq: seq}}
+		if !i.touched[k] {
+			r.d.overlay.drop(e)
+		}
+	}
+}
+
+// bytes opens an inode's backing file and takes from it what can be trusted: everything if the system ran on since it was written, else what was synced.
+func (r *replayer) bytes(in *inode) error {
+	if in.rec.Kind != record.File {
+		return nil
+	}
+	s, synced := r.synced[in.id]
+	switch {
+	case r.sameBoot:
+	case synced:
+		extents := in.rec.Extents
+		in.rec = s.rec
+		in.rec.Replaces = nil
+		in.rec.Extents = cutExtents(extents, run{blocksOf(in.rec.Size), 1 << 62})
+		in.present = s.present
+		in.unpublished = append(blockset(nil), s.present...)
+	case in.published:
+		if v, err := r.d.view.Inode(in.id); err == nil { // the bytes that were not synced never were
+			in.rec.Size, in.rec.Extents, in.rec.Mtime = v.Size, v.Extents, v.Mtime
+		}
+		in.present, in.unpublished = nil, nil
+	default:
+		in.rec.Size, in.rec.Extents, in.present, in.unpublished = 0, nil, nil, nil
+	}
+	if len(in.present) == 0 && !r.sameBoot {
+		return nil
+	}
+	backing, err := r.d.cfg.Work.Backing(in.id)
+	if err != nil {
+		return err
+	}
+	size, err := backing.Size()
+	if err != nil {
+		return errors.Join(err, backing.Close())
+	}
+	if r.sameBoot && len(in.present) > 0 {
+		in.rec.Size = uint64(size)
+		in.present.remove(run{blocksOf(in.rec.Size), 1 << 62})
+		in.unpublished.remove(run{blocksOf(in.rec.Size), 1 << 62})
+		in.rec.Extents = cutExtents(in.rec.Extents, run{blocksOf(in.rec.Size), 1 << 62})
+	}
+	if len(in.present) == 0 {
+		return backing.Close()
+	}
+	if uint64(size) != in.rec.Size {
+		if err := backing.Truncate(int64(in.rec.Size)); err != nil {
+			return errors.Join(err, backing.Close())
+		}
+	}
+	in.backing, in.dirty = backing, true
+	return nil
+}
+
+// intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal it
+// returns has to be synced.
+func (d *Drive) intend(c *cut, first uint64) (*journal.Journal, error) {
+	b := numField(2, first)
+	c.each(func(_ int, cand *candidate) {
+		b = append(b, bytesField(5, bytesField(1, cand.in.id[:]))...)
+	}, func(_, _ int, e *entry) {
+		b = append(b, bytesField(5, append(bytesField(1, e.dir[:]), bytesField(2, []byte(e.name))...))...)
+	})
+	var f frame
+	f.item(itemIntent, b)
+	c.each(func(_ int, cand *candidate) { // what changed since it was picked is marked as such by coming after
+		if in := cand.in; in.changes != cand.changes {
+			in.mu.RLock()
+			f.inode(in)
+			in.mu.RUnlock()
+		}
+	}, func(int, int, *entry) {})
+	return d.journal, d.log(&f)
+}
+
+// compactIfDue starts a new journal when the old one is mostly dead.
+func (d *Drive) compactIfDue() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	live := int64(len(d.overlay.inodes)+d.overlay.count) * 512
+	if size := d.journal.Size(); size < 4<<20 || size < 4*live {
+		return nil
+	}
+	name, err := d.cfg.Work.Current()
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseUint(name, 10, 64)
+	if err != nil {
+		return fmt.Errorf("journal %q: %w", name, ErrDamaged)
+	}
+	return d.compact(strconv.FormatUint(n+1, 10))
+}
+
+// compact writes the whole overlay into a new journal and makes that the one in force. Called with mu held; it holds every inode's mu, so that
+// nothing is logged meanwhile.
+func (d *Drive) compact(name string) error {
+	var held []*inode
+	for _, in := range d.overlay.inodes {
+		in.mu.Lock()
+		held = append(held, in)
+	}
+	defer func() {
+		for _, in := range held {
+			in.mu.Unlock()
+		}
+	}()
+	file, err := d.cfg.Work.Journal(name)
+	if err != nil {
+		return noSpace(err)
+	}
+	if err := file.Truncate(0); err != nil {
+		return errors.Join(noSpace(err), file.Close())
+	}
+	j, err := journal.Open(file, d.cfg.Local, name, func([]byte) error { return nil })
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	for _, f := range d.wholeOverlay() {
+		if err := j.Append(f.b); err != nil {
+			return errors.Join(noSpace(err), j.Close())
+		}
+	}
+	for _, in := range held {
+		if in.backing != nil {
+			if err := in.backing.Sync(); err != nil {
+				return errors.Join(noSpace(err), j.Close())
+			}
+		}
+	}
+	if err := errors.Join(j.Sync(), d.cfg.Work.SyncNames()); err != nil {
+		return errors.Join(noSpace(err), j.Close())
+	}
+	if err := d.cfg.Work.SetCurrent(name); err != nil {
+		return errors.Join(noSpace(err), j.Close())
+	}
+	if d.retired != nil {
+		if err := d.retired.Close(); err != nil {
+			d.cfg.Log.Warn("close an old journal", "err", err)
+		}
+	}
+	d.retired, d.journal = d.journal, j
+	return nil
+}
+
+// wholeOverlay is everything as frames. Called with mu and every inode's mu held.
+func (d *Drive) wholeOverlay() []*frame {
+	frames := []*frame{{}}
+	next := func() *frame {
+		if f := frames[len(frames)-1]; len(f.b) < 1<<20 {
+			return f
+		}
+		frames = append(frames, &frame{})
+		return frames[len(frames)-1]
+	}
+	frames[0].b = protowire.AppendBytes(protowire.AppendTag(nil, itemBoot, protowire.BytesType), []byte(d.cfg.Work.Boot()))
+	for _, in := range d.overlay.inodes {
+		if !in.dirty {
+			continue
+		}
+		f := next()
+		f.inode(in)
+		for _, r := range in.present {
+			f.blocks(in.id, r)
+		}
+		f.synced(in)
+	}
+	for _, names := range d.overlay.entries {
+		for _, e := range names {
+			next().entry(e)
+		}
+	}
+	return frames
+}
+
+// currentJournal returns the journal in force.
+func (d *Drive) currentJournal() *journal.Journal {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.journal
+}
