@@ -105,9 +105,6 @@ func (t *tree) controlNode(ctx context.Context, parent *gofs.Inode, full string,
 			out.Attr = attr.Attr
 		}
 	}
-	// go-fuse takes a timeout of zero for one not set and puts in the hour of ours; a nanosecond is over before it is looked at.
-	out.SetEntryTimeout(1)
-	out.SetAttrTimeout(1)
 	return child
 }
 
@@ -155,7 +152,6 @@ func fileName(name string) bool {
 // Getattr answers stat(2).
 func (d *controlDir) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	d.fill(0, &out.Attr)
-	out.SetTimeout(1)
 	return 0
 }
 
@@ -175,7 +171,7 @@ func (d *controlDir) Lookup(ctx context.Context, name string, out *fuse.EntryOut
 			return d.tree.controlNode(ctx, &d.Inode, path.Join(d.path, name), it, out), 0
 		}
 	}
-	out.SetEntryTimeout(1)
+	out.SetEntryTimeout(1) // go-fuse puts in the hour of names in the drive where it finds nothing
 	return nil, syscall.ENOENT
 }
 

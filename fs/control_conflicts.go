@@ -176,7 +176,6 @@ func (h *headNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.Att
 		out.Size = uint64(len(removedText(c)))
 	}
 	out.SetTimes(&c.Time, &c.Time, &c.Time)
-	out.SetTimeout(1)
 	return 0
 }
 

@@ -44,7 +44,6 @@ func intentItem(name, word, help string, act func(ctx context.Context) error) it
 // Getattr answers stat(2).
 func (i *intentNode) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	i.fill(len(i.help), &out.Attr)
-	out.SetTimeout(1)
 	return 0
 }
 
@@ -94,6 +93,7 @@ type intentHandle struct {
 
 	mu      sync.Mutex
 	written []byte // no longer than the word and its newline need; guarded by mu, as the rest
+	base    int64  // offset of the first byte written: 0, or the size that stat tells when the word was appended
 	other   bool   // something else was written: nothing is meant
 	done    bool   // acted, or gave up: a handle acts once
 }
@@ -103,11 +103,14 @@ func (h *intentHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.R
 	return textHandle(h.node.help).Read(ctx, dest, off)
 }
 
-// Write takes what is written. Only a word written from the start, without gaps, counts.
+// Write takes what is written. Only a word written from the start or appended, without gaps, counts.
 func (h *intentHandle) Write(_ context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if off != int64(len(h.written)) || len(h.written)+len(data) > len(h.node.word)+1 {
+	if len(h.written) == 0 && off == int64(len(h.node.help)) {
+		h.base = off
+	}
+	if off != h.base+int64(len(h.written)) || len(h.written)+len(data) > len(h.node.word)+1 {
 		h.other = true
 	} else {
 		h.written = append(h.written, data...)

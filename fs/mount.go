@@ -80,12 +80,10 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 		drive: cfg.Drive, pending: cfg.Pending, control: cfg.Control, options: cfg.Options, log: cfg.Log, now: cfg.Now,
 		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 	}
-	ttl := cacheTime
+	negative := cacheTime // the others are set in each answer: those of .hypha are 0
 	raw := gofs.NewNodeFS(&node{tree: t, id: record.Root}, &gofs.Options{
 		MountOptions:    mountOptions(cfg.Options, extra, flags),
-		EntryTimeout:    &ttl,
-		AttrTimeout:     &ttl,
-		NegativeTimeout: &ttl,
+		NegativeTimeout: &negative,
 		NullPermissions: true,
 		RootStableAttr:  &gofs.StableAttr{Ino: rootIno},
 		ExternalNodeID:  true,
