@@ -14,7 +14,9 @@ import (
 )
 
 // Conflicts lists the kept heads of files, by path and time. Directories have none: only their times and modes can differ.
-func (d *Drive) Conflicts(context.Context) ([]Conflict, error) {
+func (d *Drive) Conflicts(context.Context) ([]Conflict, error) { return d.conflicts() }
+
+func (d *Drive) conflicts() ([]Conflict, error) {
 	kept, err := d.view.Conflicts()
 	if err != nil {
 		return nil, err

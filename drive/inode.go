@@ -21,7 +21,7 @@ func (d *Drive) load(id record.ID) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inode{id: id, published: s.Version != (record.Version{}), rec: s.Inode, base: s.Replaces}
+	in := &inode{id: id, published: s.Version != (record.Version{}) || id == record.Root, rec: s.Inode, base: s.Replaces}
 	d.overlay.inodes[id] = in
 	return in, nil
 }

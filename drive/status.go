@@ -58,7 +58,7 @@ func (d *Drive) Status() (Status, error) {
 			}
 		}
 	}
-	conflicts, err := d.Conflicts(context.Background())
+	conflicts, err := d.conflicts()
 	s.Conflicts = len(conflicts)
 	d.mu.RLock()
 	defer d.mu.RUnlock()

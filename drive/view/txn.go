@@ -42,6 +42,9 @@ func (t *txn) open(row, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("view row %x: %w", row, ErrDamaged)
 	}
+	if b == nil {
+		b = []byte{} // a row that says something by being there
+	}
 	return b, nil
 }
 

@@ -345,7 +345,7 @@ func (v *View) Totals() (files, bytes uint64, err error) {
 	return files, bytes, err
 }
 
-// Digest hashes everything the view says, the list of writers excepted. Two views of the same records have the same digest, in whatever order the
+// Digest hashes everything the view says, the list of writers and the positions excepted. Two views of the same records have the same digest, in whatever order the
 // records came.
 func (v *View) Digest() (sum [32]byte, err error) {
 	h, err := blake2b.New256(nil)
@@ -354,7 +354,7 @@ func (v *View) Digest() (sum [32]byte, err error) {
 	}
 	err = v.read(func(t *txn) error {
 		return t.scan(nil, func(row, plain []byte) (bool, error) {
-			if row[0] != rowWriters {
+			if row[0] != rowWriters && row[0] != rowPosition {
 				fmt.Fprintf(h, "%x %x\n", row, plain)
 			}
 			return true, nil

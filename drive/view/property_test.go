@@ -1,0 +1,199 @@
+package view_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
+)
+
+// history draws a history of two or three writers: each acts on what its own view shows, and takes over others' records at random.
+type history struct {
+	t     testing.TB
+	rt    *rapid.T
+	logs  []*log
+	views []*view.View
+	taken [][]int // [node][writer] entries folded
+	clock uint64
+	ids   byte
+}
+
+func draw(t testing.TB, rt *rapid.T) *history {
+	h := &history{t: t, rt: rt}
+	n := rapid.IntRange(2, 3).Draw(rt, "nodes")
+	for i := range n {
+		h.logs = append(h.logs, &log{feed: hypercore.Key{byte(i + 1)}})
+		h.views = append(h.views, newView(t))
+		h.taken = append(h.taken, make([]int, n))
+	}
+	for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+		node := rapid.IntRange(0, n-1).Draw(rt, "node")
+		if from := rapid.IntRange(0, n-1).Draw(rt, "from"); from != node {
+			h.take(node, from, rapid.IntRange(h.taken[node][from], len(h.logs[from].entries)).Draw(rt, "upto"))
+		}
+		h.act(node)
+		h.take(node, node, len(h.logs[node].entries))
+	}
+	return h
+}
+
+func (h *history) take(node, from, to int) {
+	if to > h.taken[node][from] {
+		fold(h.t, h.views[node], h.logs[from], h.taken[node][from], to)
+		h.taken[node][from] = to
+	}
+}
+
+func (h *history) stamp() record.Stamp {
+	h.clock += rapid.Uint64Range(0, 2).Draw(h.rt, "tick")
+	return stamp(h.clock)
+}
+
+// act lets node do something a person can do with what it sees.
+func (h *history) act(node int) {
+	v, l := h.views[node], h.logs[node]
+	dirs, files := h.places(v)
+	at := rapid.SampledFrom(dirs).Draw(h.rt, "dir")
+	name := rapid.SampledFrom([]string{"x", "y", "z.txt"}).Draw(h.rt, "name")
+	e, err := v.Lookup(at, name)
+	exists := err == nil
+	switch op := rapid.IntRange(0, 4).Draw(h.rt, "op"); {
+	case op <= 1 && !exists: // create
+		h.ids++
+		kind := record.File
+		if rapid.IntRange(0, 2).Draw(h.rt, "kind") == 0 {
+			kind = record.Dir
+		}
+		tombs, err := v.Tombstones(at, name)
+		if err != nil {
+			h.rt.Fatal(err)
+		}
+		id := record.ID{h.ids}
+		l.dirent(h.t, at, record.Dirent{Name: name, Inode: id, Kind: kind, Stamp: h.stamp(), Replaces: tombs})
+		l.inode(h.t, id, record.Inode{Kind: kind, Stamp: h.stamp()})
+	case op == 2 && len(files) > 0: // change
+		id := rapid.SampledFrom(files).Draw(h.rt, "file")
+		s, err := v.Inode(id)
+		if err != nil {
+			return // its record is not here yet
+		}
+		l.inode(h.t, id, record.Inode{Kind: record.File, Size: h.clock + 1, Stamp: h.stamp(), Replaces: s.Replaces})
+	case exists: // remove
+		if empty, err := v.Empty(e.ID); err != nil || e.Kind == record.Dir && !empty {
+			return
+		}
+		if s, err := v.Inode(e.ID); err == nil && s.Nlink <= 1 {
+			l.inode(h.t, e.ID, record.Inode{Kind: e.Kind, Size: s.Size, Removed: true, Stamp: h.stamp(), Replaces: s.Replaces})
+		}
+		l.dirent(h.t, e.Dir, record.Dirent{Name: e.Stored, Inode: e.ID, Kind: e.Kind, Removed: true, Stamp: h.stamp(), Replaces: e.Versions})
+	}
+}
+
+// places lists the directories and files that v shows.
+func (h *history) places(v *view.View) (dirs, files []record.ID) {
+	dirs = []record.ID{record.Root}
+	for i := 0; i < len(dirs) && i < 50; i++ {
+		es, err := v.ReadDir(dirs[i])
+		if err != nil {
+			h.rt.Fatal(err)
+		}
+		for _, e := range es {
+			if e.Kind == record.Dir {
+				dirs = append(dirs, e.ID)
+			} else {
+				files = append(files, e.ID)
+			}
+		}
+	}
+	return dirs, files
+}
+
+// TestOrderDoesNotMatter: the view is a function of the set of records.
+func TestOrderDoesNotMatter(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := draw(t, rt)
+		one := foldAll(t, h.logs...)
+		other := newView(t)
+		at := make([]int, len(h.logs))
+		for {
+			open := []int{}
+			for i, l := range h.logs {
+				if at[i] < len(l.entries) {
+					open = append(open, i)
+				}
+			}
+			if len(open) == 0 {
+				break
+			}
+			i := rapid.SampledFrom(open).Draw(rt, "feed")
+			to := rapid.IntRange(at[i]+1, len(h.logs[i].entries)).Draw(rt, "to")
+			fold(t, other, h.logs[i], at[i], to)
+			at[i] = to
+		}
+		a, b := one.Dump(), other.Dump()
+		a = slices.DeleteFunc(a, func(s string) bool { return slices.Contains(b, s) })
+		if x, err := one.Digest(); err != nil {
+			rt.Fatal(err)
+		} else if y, err := other.Digest(); err != nil || x != y {
+			b = slices.DeleteFunc(b, func(s string) bool { return slices.Contains(one.Dump(), s) })
+			rt.Fatalf("two orders, two views (%v)\n%s\n\n%s", err, strings.Join(a, "\n"), strings.Join(b, "\n"))
+		}
+	})
+}
+
+// TestNothingIsLost: whatever was written and not deleted by somebody who had seen it is shown somewhere, or kept.
+func TestNothingIsLost(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := draw(t, rt)
+		v := foldAll(t, h.logs...)
+		_, files := h.places(v)
+		kept, err := v.Conflicts()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		type version struct {
+			id record.ID
+			v  record.Version
+		}
+		replaced := map[record.Version]bool{}
+		var live []version
+		for _, l := range h.logs {
+			for _, e := range l.entries {
+				k, err := record.ParseKey(e.Key)
+				if err != nil || k.Family != record.Inodes {
+					continue
+				}
+				plain, err := keys.Open(l.feed, e.Key, e.Value)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				n, err := record.DecodeInode(plain)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				for _, r := range n.Replaces {
+					replaced[r] = true
+				}
+				if n.Kind == record.File && !n.Removed {
+					live = append(live, version{k.ID, record.Version{Feed: l.feed, Seq: e.Seq}})
+				}
+			}
+		}
+		for _, f := range live {
+			if replaced[f.v] {
+				continue
+			}
+			s, err := v.Inode(f.id)
+			isKept := slices.ContainsFunc(kept, func(k view.Kept) bool { return k.Version == f.v })
+			if err != nil || s.Version != f.v && !isKept || !slices.Contains(files, f.id) {
+				rt.Fatalf("version %v of %s is lost: %+v %v, shown %v", f.v, f.id, s, err, fmt.Sprint(files))
+			}
+		}
+	})
+}
