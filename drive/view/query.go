@@ -31,6 +31,7 @@ type entity struct {
 	stamp  record.Stamp
 	newest record.Version
 	dirs   []record.ID // of merged directories all, the one that stands for them first
+	orphan bool        // no live head names it: shown because a change outlived its deletion
 }
 
 // entitiesAt lists what the key p shows, the winner first. Entities of several merged directories are joined by join.
@@ -97,6 +98,7 @@ func (t *txn) orphansAt(p place, h *heads[*record.Dirent], take func(record.Vers
 			return errors.Join(err, fmt.Errorf("orphan %s: %w", id, ErrDamaged))
 		}
 		e := take(named.heads[0].version, named.heads[0].record)
+		e.orphan = true
 		for _, o := range h.heads {
 			if o.record.Inode == id && !slices.Contains(e.Versions, o.version) {
 				e.Versions = append(e.Versions, o.version)
@@ -106,7 +108,7 @@ func (t *txn) orphansAt(p place, h *heads[*record.Dirent], take func(record.Vers
 	return nil
 }
 
-// join merges the directories among es into one entity and sorts all, the greatest stamp first.
+// join merges the directories among es, but those that lost their entry, into one entity and sorts all, the greatest stamp first.
 func join(es []entity) []entity {
 	slices.SortFunc(es, func(a, b entity) int {
 		if record.Less(a.stamp, a.newest, b.stamp, b.newest) {
@@ -117,12 +119,12 @@ func join(es []entity) []entity {
 	first := -1
 	out := es[:0]
 	for _, e := range es {
-		if e.Kind == record.Dir && first >= 0 {
+		if e.Kind == record.Dir && !e.orphan && first >= 0 {
 			out[first].dirs = append(out[first].dirs, e.dirs...)
 			out[first].Versions = append(out[first].Versions, e.Versions...)
 			continue
 		}
-		if e.Kind == record.Dir {
+		if e.Kind == record.Dir && !e.orphan {
 			first = len(out)
 		}
 		out = append(out, e)
