@@ -88,6 +88,10 @@ func clear(ctx context.Context, dir string, log *slog.Logger) error {
 		m, mounted := mountOf(dir)
 		var st unix.Stat_t
 		err := unix.Stat(dir, &st)
+		if err == nil && mounted && m.fsType == fuseType {
+			// The kernel may still know the root's attributes; it never answers statfs by itself.
+			err = unix.Statfs(dir, new(unix.Statfs_t))
+		}
 		dead := errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
 		switch {
 		case dead && mounted && m.fsType == fuseType:

@@ -58,6 +58,7 @@ type File interface {
 	SetAttr(ctx context.Context, change drive.AttrChange) (drive.Attr, error)
 	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error)
+	Append(ctx context.Context, p []byte, killPriv bool) (int, error)
 	Allocate(ctx context.Context, mode uint32, off, length int64) error
 	SeekData(ctx context.Context, off int64, hole bool) (int64, error)
 	Sync(ctx context.Context, dataOnly bool) error

@@ -7,6 +7,7 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"hyphafs.org/hyphafs/drive"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -48,14 +49,29 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 	return fuse.ReadResultData(dest[:n]), 0
 }
 
-// Write answers write(2) and the writing back of mapped pages. The offset is the kernel's also for O_APPEND: it holds the
-// inode's lock and knows the size, and a mapped page may come through a handle that was opened for appending.
+// Write answers write(2) and the writing back of mapped pages. Appended data goes to the end the file has here, not to where the
+// kernel believes it to be: it does not look at the size again after a peer's change (fuse_cache_write_iter of Linux), and would
+// overwrite what the peer appended. If the two differ, the kernel is told that its pages are wrong.
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
-	n, err := h.file.WriteAt(whole(ctx), data, off, killsPriv(ctx))
-	if err != nil && n == 0 {
-		return 0, h.node.errno(err, "write")
+	flags := writing(ctx)
+	ctx = whole(ctx)
+	if flags&flagAppend == 0 {
+		n, err := h.file.WriteAt(ctx, data, off, flags&flagKill != 0)
+		return h.written(n, err)
 	}
-	return uint32(n), 0
+	n, err := h.file.Append(ctx, data, flags&flagKill != 0)
+	if a, e := h.file.Attr(ctx); e != nil || a.Size != uint64(off)+uint64(n) {
+		h.node.tree.queue.add([]drive.Change{{ID: h.node.id}})
+	}
+	return h.written(n, err)
+}
+
+// written is the answer to a write of which n bytes are done: some bytes are a success, as for write(2).
+func (h *handle) written(n int, err error) (uint32, syscall.Errno) {
+	if n > 0 {
+		return uint32(n), 0
+	}
+	return 0, h.node.errno(err, "write")
 }
 
 // Writev is Write of data that go-fuse has in pieces.

@@ -21,8 +21,7 @@ type notifier interface {
 // invalidations passes changes on to the kernel, in order, from the one goroutine that calls run. The kernel takes the locks of
 // the directory or page concerned, which requests that wait for us may hold: hence no caller of add ever waits for it.
 type invalidations struct {
-	kernel notifier
-	log    *slog.Logger
+	log *slog.Logger
 
 	mu      sync.Mutex
 	wake    sync.Cond // something below changed
@@ -32,8 +31,8 @@ type invalidations struct {
 	stopped bool
 }
 
-func newInvalidations(kernel notifier, log *slog.Logger) *invalidations {
-	q := &invalidations{kernel: kernel, log: log}
+func newInvalidations(log *slog.Logger) *invalidations {
+	q := &invalidations{log: log}
 	q.wake.L = &q.mu
 	return q
 }
@@ -53,8 +52,8 @@ func (q *invalidations) stop() {
 	q.wake.Broadcast()
 }
 
-// run passes changes on until stop.
-func (q *invalidations) run() {
+// run passes changes on to kernel until stop.
+func (q *invalidations) run(kernel notifier) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
@@ -68,7 +67,7 @@ func (q *invalidations) run() {
 		q.waiting = nil
 		q.mu.Unlock()
 		for _, c := range batch {
-			q.pass(c)
+			q.pass(kernel, c)
 		}
 		q.mu.Lock()
 		q.passed += uint64(len(batch))
@@ -93,24 +92,24 @@ func (q *invalidations) settled(ctx context.Context) error {
 
 // pass tells the kernel one change. Of a changed file attributes and pages go, its name and its inotify watches stay; a name goes
 // only when it means another inode. A name that is gone is told as a deletion, so that those who watch it hear of it.
-func (q *invalidations) pass(c drive.Change) {
+func (q *invalidations) pass(kernel notifier, c drive.Change) {
 	var status fuse.Status
 	switch {
 	case c.Name == "":
-		status = q.kernel.InodeNotify(inoOf(c.ID), 0, 0)
+		status = kernel.InodeNotify(inoOf(c.ID), 0, 0)
 	case c.ID == c.Was && c.ID != (record.ID{}):
-		status = q.kernel.InodeNotify(inoOf(c.ID), -1, 0)
+		status = kernel.InodeNotify(inoOf(c.ID), -1, 0)
 	default:
 		status = fuse.ENOENT
 		if c.ID == (record.ID{}) && c.Was != (record.ID{}) {
-			status = q.kernel.DeleteNotify(inoOf(c.Dir), inoOf(c.Was), c.Name)
+			status = kernel.DeleteNotify(inoOf(c.Dir), inoOf(c.Was), c.Name)
 		}
 		if status != fuse.OK {
-			status = q.kernel.EntryNotify(inoOf(c.Dir), c.Name)
+			status = kernel.EntryNotify(inoOf(c.Dir), c.Name)
 		}
-		q.kernel.InodeNotify(inoOf(c.Dir), -1, 0)
+		kernel.InodeNotify(inoOf(c.Dir), -1, 0)
 		if c.Was != (record.ID{}) {
-			q.kernel.InodeNotify(inoOf(c.Was), -1, 0) // its link count
+			kernel.InodeNotify(inoOf(c.Was), -1, 0) // its link count
 		}
 	}
 	if status != fuse.OK && status != fuse.ENOENT {

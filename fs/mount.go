@@ -77,7 +77,8 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
 	t := &tree{
-		drive: cfg.Drive, pending: cfg.Pending, control: cfg.Control, options: cfg.Options, log: cfg.Log, now: cfg.Now,
+		drive: cfg.Drive, pending: cfg.Pending, control: cfg.Control, options: cfg.Options,
+		queue: newInvalidations(cfg.Log), log: cfg.Log, now: cfg.Now,
 		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 	}
 	negative := cacheTime // the others are set in each answer: those of .hypha are 0
@@ -89,11 +90,11 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 		ExternalNodeID:  true,
 	})
 	opts := mountOptions(cfg.Options, extra, flags)
-	kernel, err := fuse.NewServer(raw, dir, &opts)
+	kernel, err := fuse.NewServer(flagged{raw}, dir, &opts)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
-	s := newServer(dir, kernel, cfg.Log)
+	s := newServer(dir, kernel, t.queue, cfg.Log)
 	if err := kernel.WaitMount(); err != nil {
 		s.Close(ctx)
 		return nil, fmt.Errorf("mount %s: %w", dir, err)

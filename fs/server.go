@@ -33,14 +33,14 @@ type Server struct {
 	unmounted bool // nothing of ours is mounted on dir any more; guarded by mu
 }
 
-func newServer(dir string, kernel *fuse.Server, log *slog.Logger) *Server {
-	s := &Server{dir: dir, kernel: kernel, log: log, ended: make(chan struct{}), queue: newInvalidations(kernel, log)}
+func newServer(dir string, kernel *fuse.Server, queue *invalidations, log *slog.Logger) *Server {
+	s := &Server{dir: dir, kernel: kernel, log: log, ended: make(chan struct{}), queue: queue}
 	s.workers.Go(func() {
 		defer close(s.ended)
 		defer s.queue.stop()
 		kernel.Serve()
 	})
-	s.workers.Go(s.queue.run)
+	s.workers.Go(func() { s.queue.run(kernel) })
 	return s
 }
 
@@ -80,24 +80,25 @@ func (s *Server) Unmount(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the mount for certain: it unmounts; if that is refused because the mount is busy it takes it out of the tree of
-// names, lets open files go on until ctx ends, and then cuts them off.
+// Close ends the mount: it unmounts; if that is refused because the mount is busy it takes it out of the tree of names, lets open files
+// go on until ctx ends, and then cuts them off. Where the kernel gives no way to cut (no fusectl, no right to it) Close returns ErrBusy
+// and the rest ends with this process, which holds the device: what was open then fails with ENOTCONN.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.detach(ctx, 0)
 	if err != nil {
 		s.log.Warn("mount is in use; waiting for its files to be closed", "path", s.dir, "err", err)
 		err = s.detach(context.WithoutCancel(ctx), unix.MNT_DETACH)
 	}
-	if err == nil && s.Wait(ctx) == nil {
+	if err != nil {
+		return fmt.Errorf("close mount %s: %w", s.dir, err)
+	}
+	if s.Wait(ctx) == nil {
 		return nil
 	}
-	abort := s.abort()
-	if abort != nil {
-		return fmt.Errorf("close mount %s: %w", s.dir, errors.Join(err, abort))
+	if err := s.abort(); err != nil {
+		return fmt.Errorf("close mount %s: %w: %w", s.dir, ErrBusy, err)
 	}
-	<-s.ended
-	s.workers.Wait()
-	return nil
+	return s.Wait(context.WithoutCancel(ctx))
 }
 
 // detach takes the mount away from its directory, with fusermount3 where we may not do it ourselves.

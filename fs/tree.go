@@ -21,6 +21,7 @@ type tree struct {
 	pending  Pending
 	control  Control
 	options  Options
+	queue    *invalidations
 	log      *slog.Logger
 	now      func() time.Time
 	uid, gid uint32 // of who mounts: owns .hypha, and what came from other nodes
@@ -132,8 +133,8 @@ func (t *tree) entry(ctx context.Context, parent *node, a drive.Attr, out *fuse.
 // isPrivileged says whether a has suid or an sgid that a write by an ordinary user takes away.
 func isPrivileged(a drive.Attr) bool { return a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0 }
 
-// killsPriv says whether a change of content by the caller of ctx takes suid and sgid away: the kernel keeps them for holders of
-// CAP_FSETID, root that is (file_remove_privs in fs/inode.c of Linux). go-fuse does not pass the flag of a WRITE on.
+// killsPriv says whether fallocate by the caller of ctx takes suid and sgid away. A WRITE and a SETATTR have a flag for it that
+// is set without CAP_FSETID; for a FALLOCATE we take that to be every user but root.
 func killsPriv(ctx context.Context) bool {
 	caller, ok := fuse.FromContext(ctx)
 	return ok && caller.Uid != 0

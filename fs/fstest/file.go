@@ -198,6 +198,16 @@ func (f *file) WriteAt(_ context.Context, p []byte, off int64, killPriv bool) (i
 	return len(p), nil
 }
 
+func (f *file) Append(_ context.Context, p []byte, killPriv bool) (int, error) {
+	if err := f.lock(true); err != nil {
+		return 0, err
+	}
+	defer f.unlock()
+	f.n.content.write(p, f.n.content.size)
+	f.changed(0, killPriv)
+	return len(p), nil
+}
+
 // changed follows a change of content that reaches up to end.
 func (f *file) changed(end int64, killPriv bool) {
 	f.n.content.size = max(f.n.content.size, end)

@@ -1,0 +1,127 @@
+package fs_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"hyphafs.org/hyphafs/fs"
+)
+
+func TestDeadMountIsCleaned(t *testing.T) {
+	dir := t.TempDir()
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) }) // a dead one, if the test failed
+	dead, err := tryMount(t, setup{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Open(dir) // makes the dead mount busy, so that it has to be detached
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	dead.cmd.Process.Kill()
+	dead.cmd.Wait()
+	dead.in.Close()
+	want(t, "statfs of a dead mount", unix.Statfs(dir, new(unix.Statfs_t)), unix.ENOTCONN)
+	m := mount(t, setup{Dir: dir})
+	write(t, filepath.Join(m.dir, "f"), "alive")
+	if got := read(t, filepath.Join(m.dir, "f")); got != "alive" {
+		t.Errorf("file reads %q", got)
+	}
+	if _, err := tryMount(t, setup{Dir: dir}); err == nil {
+		t.Error("mounted twice")
+	}
+	if got := read(t, filepath.Join(m.dir, "f")); got != "alive" {
+		t.Errorf("after the refused mount the file reads %q", got)
+	}
+}
+
+func TestForeignMountIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("test", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("tmpfs cannot be mounted here: %v", err)
+	}
+	defer unix.Unmount(dir, 0)
+	write(t, filepath.Join(dir, "f"), "theirs")
+	if m, err := tryMount(t, setup{Dir: dir}); err == nil {
+		m.end()
+		t.Error("mounted over another file system")
+	}
+	if got := read(t, filepath.Join(dir, "f")); got != "theirs" {
+		t.Errorf("file reads %q", got)
+	}
+}
+
+func TestMountNeedsADirectory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	write(t, file, "")
+	for _, at := range []string{file, filepath.Join(dir, "none")} {
+		if _, err := tryMount(t, setup{Dir: at}); err == nil {
+			t.Errorf("mounted on %s", at)
+		}
+	}
+}
+
+func TestUnmount(t *testing.T) {
+	m := mount(t, setup{})
+	path := filepath.Join(m.dir, "f")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := m.try(order{Op: "unmount"}); !strings.Contains(a.Err, fs.ErrBusy.Error()) {
+		t.Errorf("unmount of a busy mount: %q", a.Err)
+	}
+	if _, err := f.WriteString("goes on"); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	m.ask(order{Op: "unmount"})
+	m.ask(order{Op: "unmount"})
+	names, err := os.ReadDir(m.dir)
+	if len(names) != 0 || err != nil {
+		t.Errorf("after unmount there is %v, %v", names, err)
+	}
+}
+
+// TestCloseOfABusyMount ends a mount although a file stays open: the server must not wait for ever.
+func TestCloseOfABusyMount(t *testing.T) {
+	m := mount(t, setup{})
+	f, err := os.Create(filepath.Join(m.dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m.end()
+	_, err = f.WriteString("too late")
+	want(t, "write after the end", err, unix.ENOTCONN)
+}
+
+func TestUmountByOthersEndsTheServer(t *testing.T) {
+	m := mount(t, setup{})
+	if out, err := exec.Command("umount", m.dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	m.ask(order{Op: "unmount"})
+}
+
+func TestMountOptions(t *testing.T) {
+	m := mount(t, setup{Options: fs.Options{FsName: "hyphafs, anna", MountOptions: []string{"defaults", "ro", "noexec", "nofail", "x-systemd.automount", "show_control"}}})
+	want(t, "mkdir on ro", unix.Mkdir(filepath.Join(m.dir, "d"), 0755), unix.EROFS)
+	line, err := sh("/", "grep -F ' "+m.dir+" ' /proc/self/mounts")
+	if err != nil || !strings.HasPrefix(line, `hyphafs_\040anna `) || !strings.Contains(line, "fuse.hyphafs ro,nosuid,nodev,noexec,") || !strings.Contains(line, "default_permissions") {
+		t.Errorf("%v: %s", err, line)
+	}
+	if out, _ := sh(m.dir, "ls -A"); out != ".hypha\n" {
+		t.Errorf("root shows %q", out)
+	}
+	if _, err := tryMount(t, setup{Dir: t.TempDir(), Options: fs.Options{MountOptions: []string{"nonsense"}}}); err == nil {
+		t.Error("an unknown option was taken")
+	}
+}
