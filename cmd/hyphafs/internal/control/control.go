@@ -46,7 +46,10 @@ type answer struct {
 type Handler func(ctx context.Context, r Request) (any, error)
 
 // Server is a listening control socket.
-type Server struct{ listener *net.UnixListener }
+type Server struct {
+	listener *net.UnixListener
+	path     string
+}
 
 // Listen makes the socket at path, in place of one that a dead node left. Whoever calls it holds the lock of the state directory.
 func Listen(path string) (*Server, error) {
@@ -66,7 +69,7 @@ func Listen(path string) (*Server, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &Server{listener: l}, nil
+	return &Server{listener: l, path: path}, nil
 }
 
 // at calls fn with a name of path that fits a socket address.
@@ -79,7 +82,7 @@ func at(path string, fn func(short string) error) error {
 	return errors.Join(err, dir.Close())
 }
 
-// Serve answers until ctx ends, then waits for the handlers under way and closes the socket.
+// Serve answers until ctx ends, then waits for the handlers under way and removes the socket.
 func (s *Server) Serve(ctx context.Context, handle Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var handlers sync.WaitGroup
@@ -87,6 +90,7 @@ func (s *Server) Serve(ctx context.Context, handle Handler) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = s.listener.Close() }) // Close below reports
 	defer stop()
+	defer func() { _ = os.Remove(s.path) }() // one that stays is taken for what it is: dead
 	for {
 		conn, err := s.listener.AcceptUnix()
 		if ctx.Err() != nil {

@@ -140,6 +140,9 @@ func TestTheEndOfTheNodeEndsTheHandler(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Errorf("serve: %v", err)
 	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
 	if err := <-asked; err == nil || err.Error() != "stopping" {
 		t.Errorf("the asker got %v", err)
 	}

@@ -99,8 +99,10 @@ func Real(path string) (string, error) {
 	return filepath.Join(parent, filepath.Base(abs)), nil
 }
 
-// Dead reports whether dir is a mount whose node died without unmounting it.
+// Dead reports whether dir is a mount whose node died without unmounting it. It asks for the size of the file system: attributes of
+// the folder itself the kernel may still know.
 func Dead(dir string) bool {
-	var st unix.Stat_t
-	return errors.Is(unix.Stat(dir, &st), unix.ENOTCONN)
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
 }

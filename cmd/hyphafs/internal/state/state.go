@@ -80,6 +80,16 @@ func (d Dir) Make() error {
 	return nil
 }
 
+// Abandon removes what an attempt to make a node left, if it made none. What is in use or not empty stays.
+func (d Dir) Abandon() {
+	if _, err := d.Config(); !errors.Is(err, ErrNoNode) {
+		return
+	}
+	for _, path := range []string{filepath.Join(string(d), "lock"), d.Log(), string(d)} {
+		_ = os.Remove(path) // an attempt to tidy up: what stays does no harm
+	}
+}
+
 // Config reads what the node remembers: ErrNoNode if there is none, ErrDamaged if it cannot be understood.
 func (d Dir) Config() (Config, error) {
 	var c Config

@@ -63,6 +63,28 @@ func TestConfigComesBack(t *testing.T) {
 	}
 }
 
+func TestAbandonLeavesNodesAlone(t *testing.T) {
+	d := made(t)
+	lock, err := d.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	d.Abandon()
+	if _, err := os.Stat(string(d)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an attempt is left: %v", err)
+	}
+	if err := errors.Join(d.Make(), d.SetConfig(Config{Domain: "anna.example", Role: SignUp})); err != nil {
+		t.Fatal(err)
+	}
+	d.Abandon()
+	if _, err := d.Config(); err != nil {
+		t.Errorf("a node was removed: %v", err)
+	}
+}
+
 func TestConfigRefusesDamage(t *testing.T) {
 	d := made(t)
 	for _, text := range []string{"", "{", "null", `{"version":2,"domain":"x","role":"sign-in"}`, `{"version":1,"role":"sign-in"}`,

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/background"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/mounts"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/node"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+)
+
+func (p *program) mountCommand() *cli.Command {
+	return &cli.Command{
+		Name: "mount", Usage: "mount a Hypha; asks for what it needs on a terminal",
+		ArgsUsage: "DIR", Flags: mountFlags(), Action: p.mount,
+	}
+}
+
+func (p *program) mount(c *cli.Context) error {
+	args, err := arguments(c, 1, 1)
+	if err != nil {
+		return err
+	}
+	opts, err := parseOptions(c.StringSlice("o"))
+	if err != nil {
+		return err
+	}
+	for _, flag := range opts.flags {
+		if err := setFlag(c, flag); err != nil {
+			return err
+		}
+	}
+	dir, err := mountPoint(c.Context, args[0])
+	if err != nil {
+		return err
+	}
+	s, err := p.settings(c.Context, c, "", dir)
+	if err != nil {
+		return err
+	}
+	s.Mount, s.Shown = dir, args[0]
+	s.ReadOnly, s.ShowControl, s.Options = opts.readOnly, opts.showControl, opts.kernel
+	pass, err := p.unlocked(c, s)
+	if err != nil {
+		return err
+	}
+	defer clear(pass)
+	if c.Bool("foreground") {
+		return node.Run(c.Context, s, pass, p.stderr, &foreground{p: p, shown: args[0]})
+	}
+	if err := s.State.Make(); err != nil {
+		return err
+	}
+	err = background.Start(c.Context, []string{"hyphafs", "node", dir}, s, pass, s.State.Log(), func(line string) { fmt.Fprintln(p.stdout, line) })
+	if err != nil && s.New {
+		s.State.Abandon()
+	}
+	return err
+}
+
+// unlocked makes sure that nobody uses the node, and gets its passphrase. The caller owns the bytes.
+func (p *program) unlocked(c *cli.Context, s node.Settings) ([]byte, error) {
+	if _, err := os.Stat(string(s.State)); err == nil {
+		lock, err := node.Lock(s.State)
+		if err != nil {
+			return nil, err
+		}
+		if err := lock.Release(); err != nil { // whoever runs the node takes it again
+			return nil, err
+		}
+	}
+	return p.passphrase(c.Context, c, s)
+}
+
+// mountPoint returns dir as an absolute path that can be mounted on.
+func mountPoint(ctx context.Context, dir string) (string, error) {
+	real, err := mounts.Real(dir)
+	if err != nil {
+		return "", err
+	}
+	if mounts.Dead(real) {
+		if err := node.CleanDead(ctx, real); err != nil {
+			return "", err
+		}
+	}
+	all, err := mounts.List()
+	if err != nil {
+		return "", err
+	}
+	if m, ok := mounts.Find(all, real); ok && m.Dir == real {
+		return "", fault.New(fault.Busy, "use it, or unmount it with hyphafs umount "+dir, "%s is mounted already, by the node in %s", dir, m.State)
+	}
+	info, err := os.Stat(real)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fault.New(fault.Failed, "make it with mkdir "+dir, "there is no folder %s", dir)
+	case err != nil:
+		return "", err
+	case !info.IsDir():
+		return "", fault.New(fault.Failed, "take another name", "%s is not a folder", dir)
+	}
+	return real, nil
+}
+
+// foreground tells the person at the terminal what a node says.
+type foreground struct {
+	p     *program
+	shown string
+}
+
+func (f *foreground) Say(line string) { fmt.Fprintln(f.p.stdout, line) }
+func (f *foreground) Ready()          { fmt.Fprintf(f.p.stdout, "ready %s\n", f.shown) }
+
+// nodeCommand is what mount runs in the background. People do not call it.
+func (p *program) nodeCommand() *cli.Command {
+	return &cli.Command{Name: "node", Hidden: true, ArgsUsage: "DIR", Action: func(c *cli.Context) error {
+		var s node.Settings
+		tell, pass, err := background.Inherited(&s)
+		if err != nil {
+			return fault.New(fault.Usage, "use hyphafs mount", "node is run by mount: %w", err)
+		}
+		defer clear(pass)
+		err = node.Run(c.Context, s, pass, p.stderr, tell)
+		if err != nil && tell.Fail(err) {
+			return &fault.Error{Code: fault.CodeOf(err)}
+		}
+		return err
+	}}
+}
+
+func (p *program) signUpCommand() *cli.Command {
+	return &cli.Command{
+		Name: "sign-up", Usage: "make a new Hypha on this node, its origin, without mounting",
+		Flags: nodeFlags(), Action: func(c *cli.Context) error { return p.sign(c, state.SignUp) },
+	}
+}
+
+func (p *program) signInCommand() *cli.Command {
+	return &cli.Command{
+		Name: "sign-in", Usage: "make this machine a node of an existing Hypha, without mounting",
+		Flags: nodeFlags(), Action: func(c *cli.Context) error { return p.sign(c, state.SignIn) },
+	}
+}
+
+func (p *program) sign(c *cli.Context, role state.Role) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	s, err := p.settings(c.Context, c, role, "")
+	if err != nil {
+		return err
+	}
+	pass, err := p.unlocked(c, s)
+	if err != nil {
+		return err
+	}
+	defer clear(pass)
+	return node.Sign(c.Context, s, pass, p.stderr, func(line string) { fmt.Fprintln(p.stdout, line) })
+}

@@ -1,0 +1,29 @@
+// Package node assembles drive, auth, replication and fs into one running node.
+//
+// It decides nothing that they could decide: it derives and keeps keys, opens, connects, starts, stops, and turns their errors into exit codes.
+//
+// # Keys on disk
+//
+// node.key holds, sealed by auth under a key made from passphrase and domain, one JSON object:
+//
+//	source  read key of the Hypha, hex
+//	writer  seed of this node's writer key, 32 bytes base64; absent on the origin, whose writer key follows from the passphrase
+//
+// That it opens is the proof that the passphrase is right; nothing is changed before that. On a first mount it is written
+// before config.json, which makes the node exist.
+//
+// # Life
+//
+// Run holds the lock of the state directory from before anything is read until after everything is closed. In order: derive, open the store, listen
+// and dial, answer on the control socket, mount, ready. It ends by a signal, by the control socket's stop, by an unmount from outside, or by the failure of a part. The end goes
+// backwards: unmount (nothing can be changed any more), publish, hang up, close the store, release the lock.
+//
+// # Goroutines
+//
+// Each part runs in a goroutine of the Node's group, under a context that ends after the unmount; close waits for all of them. The control socket's
+// handlers belong to control.Serve.
+//
+// # Locks
+//
+// mu guards the list of listeners; it is held for assignments only, never across a call of another package.
+package node

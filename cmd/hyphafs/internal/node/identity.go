@@ -1,0 +1,123 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"hyphafs.org/hyphafs/auth"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+)
+
+// keyPurpose names what node.key is sealed for.
+const keyPurpose = "node.key"
+
+// keyFile is the sealed content of node.key.
+type keyFile struct {
+	Source string `json:"source"`
+	Writer []byte `json:"writer,omitempty"`
+}
+
+// identity is who this node is: what the passphrase gives, and the node's own writer key.
+type identity struct {
+	*auth.Identity
+	writer ed25519.PrivateKey
+}
+
+// identify derives the keys and opens those of the node, or makes them for a new node. A passphrase or domain that do not open the node are WrongPassphrase, and
+// nothing was changed then. The caller wipes the result.
+func identify(ctx context.Context, s Settings, pass []byte, log *slog.Logger) (*identity, error) {
+	derived, err := auth.Derive(ctx, s.Config.Domain, auth.NewSecret(pass))
+	if err != nil {
+		return nil, err
+	}
+	debug.FreeOSMemory() // scrypt took 128 MiB
+	id := &identity{Identity: derived}
+	if s.New {
+		err = id.create(ctx, s, log)
+	} else {
+		err = id.open(s)
+	}
+	if err != nil {
+		derived.Wipe()
+		return nil, err
+	}
+	return id, nil
+}
+
+// create makes the node's own keys and makes the node exist.
+func (id *identity) create(ctx context.Context, s Settings, log *slog.Logger) error {
+	if _, err := s.State.Config(); !errors.Is(err, state.ErrNoNode) {
+		return fault.New(fault.Busy, "try again", "a node appeared in %s meanwhile", s.State)
+	}
+	file := keyFile{Source: hex.EncodeToString(id.Source[:])}
+	if s.Config.Role == state.SignUp {
+		id.writer = id.SourceSecret()
+	} else {
+		if err := probe(ctx, id.Source, s.Config.Peers, log); err != nil {
+			return err
+		}
+		var err error
+		if id.writer, err = auth.NewWriterKey(rand.Reader); err != nil {
+			return err
+		}
+		file.Writer = id.writer.Seed()
+	}
+	plain, err := json.Marshal(file)
+	if err != nil {
+		return err
+	}
+	defer clear(plain)
+	sealed, err := auth.SealLocal(id.Identity, keyPurpose, plain)
+	if err != nil {
+		return err
+	}
+	if err := s.State.SetKey(sealed); err != nil {
+		return err
+	}
+	return s.State.SetConfig(s.Config)
+}
+
+// open takes the node's own keys out of node.key.
+func (id *identity) open(s Settings) error {
+	sealed, err := s.State.Key()
+	if err != nil {
+		return damaged(err)
+	}
+	plain, err := auth.OpenLocal(id.Identity, keyPurpose, sealed)
+	if errors.Is(err, auth.ErrWrongPassphrase) {
+		return fault.New(fault.WrongPassphrase, "try again", "wrong passphrase for %s", s.Config.Domain)
+	}
+	if err != nil {
+		return fmt.Errorf("node.key: %w", err)
+	}
+	defer clear(plain)
+	var file keyFile
+	if err := json.Unmarshal(plain, &file); err != nil {
+		return damaged(fmt.Errorf("node.key: %w: %w", state.ErrDamaged, err))
+	}
+	switch {
+	case file.Source != hex.EncodeToString(id.Source[:]):
+		return damaged(fmt.Errorf("node.key: %w: it is of another Hypha", state.ErrDamaged))
+	case s.Config.Role == state.SignUp:
+		id.writer = id.SourceSecret()
+	case len(file.Writer) != ed25519.SeedSize:
+		return damaged(fmt.Errorf("node.key: %w: no writer key", state.ErrDamaged))
+	default:
+		id.writer = ed25519.NewKeyFromSeed(file.Writer)
+	}
+	return nil
+}
+
+// wipe overwrites the secrets as far as Go allows it.
+func (id *identity) wipe() {
+	clear(id.writer)
+	id.Wipe()
+}

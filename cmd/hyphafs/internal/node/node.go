@@ -1,0 +1,248 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hyphafs.org/hyphafs/auth"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/drive"
+	"hyphafs.org/hyphafs/drive/boltview"
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/view"
+	"hyphafs.org/hyphafs/fs"
+	"hyphafs.org/hyphafs/replication"
+)
+
+// closeTime is how long a node that ends waits for open files and for what is not published yet.
+const closeTime = 30 * time.Second
+
+// Teller hears what a node has to say to the person who started it, from one goroutine.
+type Teller interface {
+	Say(line string)
+	Ready() // the mount answers
+}
+
+// Node is one node, opened.
+type Node struct {
+	settings Settings
+	log      *slog.Logger
+	identity *identity
+	drive    *drive.Drive
+	peers    *replication.Node
+	inbox    *auth.Inbox
+	started  time.Time
+	newPeer  chan struct{} // coalesced: a peer shook hands
+	approved chan struct{} // closed when this node may write
+	approve  sync.Once     // closes approved
+	stopped  chan struct{} // closed when the control socket unmounted
+	stop     sync.Once     // closes stopped
+	mount    atomic.Pointer[fs.Server]
+	running  sync.WaitGroup // the parts; waited for by close
+	cancel   context.CancelFunc
+
+	mu     sync.Mutex // guards what follows
+	listen []string   // URLs with the real ports
+}
+
+// open opens the store of s and joins the parts; nothing runs yet.
+func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Node, error) {
+	n := &Node{
+		settings: s, log: log, identity: id, started: time.Now(),
+		newPeer: make(chan struct{}, 1), approved: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	var err error
+	if n.drive, err = n.openDrive(ctx); errors.Is(err, view.ErrDamaged) {
+		log.Warn("the view is damaged and is made again from the feeds", "err", err)
+		if err := os.Remove(s.State.View()); err != nil {
+			return nil, err
+		}
+		n.drive, err = n.openDrive(ctx)
+	}
+	if err != nil {
+		return nil, damaged(err)
+	}
+	if n.drive.Writable() {
+		n.authorised()
+	}
+	if err := n.join(); err != nil {
+		return nil, errors.Join(err, n.drive.Close(ctx))
+	}
+	return n, nil
+}
+
+// openDrive opens the store. view.ErrDamaged: only the view's file is bad.
+func (n *Node) openDrive(ctx context.Context) (*drive.Drive, error) {
+	dir := n.settings.State
+	work, err := drive.WorkDir(dir.Work())
+	if err != nil {
+		return nil, err
+	}
+	kv, err := boltview.Open(dir.View())
+	if err != nil {
+		return nil, err
+	}
+	return drive.Open(ctx, drive.Config{ // owns kv
+		Feeds:       func(name string) hypercore.Storage { return hypercore.Dir(filepath.Join(dir.Feeds(), name)) },
+		View:        kv,
+		Work:        work,
+		Keys:        n.identity.Content(),
+		Local:       n.identity.Local(),
+		Source:      n.identity.Source,
+		Writer:      n.identity.writer,
+		Name:        n.settings.Config.Name,
+		Changed:     n.changed,
+		Authorised:  n.authorised,
+		ReadTimeout: n.settings.ReadTimeout,
+		Log:         n.log,
+	})
+}
+
+// damaged gives errors of a damaged store their exit code.
+func damaged(err error) error {
+	if errors.Is(err, drive.ErrDamaged) || errors.Is(err, view.ErrDamaged) || errors.Is(err, state.ErrDamaged) || errors.Is(err, hypercore.ErrDamaged) {
+		return fault.New(fault.Damaged, "keep the directory, and sign in anew with another --state", "%w", err)
+	}
+	return err
+}
+
+// join connects replication and auth with the drive.
+func (n *Node) join() (err error) {
+	n.inbox = auth.NewInbox(auth.InboxConfig{Identity: n.identity.Identity, Authorizer: n.drive, Log: n.log})
+	n.peers, err = replication.New(replication.Config{
+		Feeds:      feeds{n.drive},
+		Extension:  func(peer replication.PeerID, payload []byte) { n.inbox.Receive(fmt.Sprint(peer), payload) },
+		AllowClear: n.settings.AllowClear,
+		OnPeer:     func(replication.Peer) { signal(n.newPeer) },
+		OnAhead:    n.ahead,
+		OnFork:     func(feed hypercore.Key, evidence *hypercore.ForkError) { n.forked(feed, evidence) },
+		Log:        n.log,
+	})
+	return err
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// changed passes on to the kernel what peers changed.
+func (n *Node) changed(changes []drive.Change) {
+	if m := n.mount.Load(); m != nil {
+		m.Changed(changes)
+	}
+}
+
+func (n *Node) authorised() { n.approve.Do(func() { close(n.approved) }) }
+
+// ahead hears that a peer has more of a feed that this node writes than this node has: the store may be an older copy of itself.
+func (n *Node) ahead(feed hypercore.Key, length uint64, proved bool) {
+	n.log.Warn("a peer has more of this node's own feed", "feed", feed.String(), "length", length, "proved", proved)
+}
+
+// forked stops writing: the writer of feed signed two histories.
+func (n *Node) forked(feed hypercore.Key, evidence *hypercore.ForkError) {
+	err := fmt.Errorf("the feed %v forked: its writer signed two histories", feed)
+	if evidence != nil {
+		err = fmt.Errorf("%w: %w", err, evidence)
+	}
+	n.drive.Alarm(err)
+}
+
+// close ends the parts and closes the store.
+func (n *Node) close(ctx context.Context) error {
+	if n.cancel != nil {
+		n.cancel()
+	}
+	n.running.Wait()
+	return n.drive.Close(ctx)
+}
+
+// with runs fn on the node that s describes: locked, its keys derived, its store open, closed again afterwards. The pass stays the caller's.
+func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func(*Node) error) (err error) {
+	if err := harden(); err != nil {
+		return err
+	}
+	log, err := s.logger(logTo)
+	if err != nil {
+		return err
+	}
+	if err := s.State.Make(); err != nil {
+		return err
+	}
+	lock, err := Lock(s.State)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, lock.Release())
+		if err != nil && s.New {
+			s.State.Abandon()
+		}
+	}()
+	id, err := identify(ctx, s, pass, log)
+	if err != nil {
+		return err
+	}
+	defer id.wipe()
+	n, err := open(ctx, s, id, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		if closeErr := n.close(end); closeErr != nil {
+			err = errors.Join(err, fmt.Errorf("closing the store: %w", closeErr))
+		}
+	}()
+	return fn(n)
+}
+
+// Sign makes the node that s describes and tells the person what to do with it.
+func Sign(ctx context.Context, s Settings, pass []byte, logTo io.Writer, say func(string)) error {
+	return with(ctx, s, pass, logTo, func(n *Node) error {
+		n.welcome(say)
+		return nil
+	})
+}
+
+// welcome tells what a person needs right after a sign-up or sign-in.
+func (n *Node) welcome(say func(string)) {
+	if n.settings.Config.Role == state.SignUp {
+		say(n.link())
+		return
+	}
+	if n.drive.Writable() {
+		return
+	}
+	say("To let this node write, compare these words on a node that writes:")
+	say(n.words())
+	say("and approve it there: touch .hypha/pending/" + n.directory() + "/approve")
+}
+
+// Check verifies the whole store.
+func Check(ctx context.Context, s Settings, pass []byte, logTo io.Writer) error {
+	return with(ctx, s, pass, logTo, func(n *Node) error { return n.check(ctx) })
+}
+
+func (n *Node) check(ctx context.Context) error {
+	if err := n.drive.Check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fault.New(fault.Failed, "keep the directory, and compare with another node", "the store is damaged: %w", err)
+	}
+	return nil
+}

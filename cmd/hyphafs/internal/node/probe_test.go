@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/replication"
+	"hyphafs.org/hyphafs/replication/tcp"
+)
+
+func someKey(t *testing.T) hypercore.Key {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hypercore.Key(public)
+}
+
+// servePeer runs a node of the Hypha source until the test ends and returns its URL.
+func servePeer(t *testing.T, source hypercore.Key) string {
+	t.Helper()
+	feed, err := hypercore.Open(hypercore.NewMemory(), source, hypercore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := replication.New(replication.Config{Feeds: oneFeed{feed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tcp.Listen(t.Context(), "127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = l.Run(ctx, n) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		if err := feed.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l.URL()
+}
+
+func TestProbe(t *testing.T) {
+	source, other := someKey(t), someKey(t)
+	knows := servePeer(t, source)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := "tcp://" + nobody.Addr().String()
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	for name, c := range map[string]struct {
+		source hypercore.Key
+		peers  []string
+		want   fault.Code
+	}{
+		"known":                  {source, []string{knows}, fault.Done},
+		"another passphrase":     {other, []string{knows}, fault.WrongPassphrase},
+		"nobody to ask":          {other, nil, fault.Done},
+		"nobody answers":         {other, []string{gone, "nonsense"}, fault.Done},
+		"one answers, knows":     {source, []string{gone, knows}, fault.Done},
+		"one answers, knows not": {other, []string{gone, knows}, fault.WrongPassphrase},
+	} {
+		if err := probe(t.Context(), c.source, c.peers, log); fault.CodeOf(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestProbeEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := probe(ctx, someKey(t), []string{"tcp://127.0.0.1:1"}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("went on")
+	}
+}
