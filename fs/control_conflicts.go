@@ -127,7 +127,11 @@ func (t *tree) headItems(path string, list []head) []item {
 				if err != nil {
 					return err
 				}
-				return do(ctx, c)
+				if err := do(ctx, c); err != nil {
+					return err
+				}
+				t.queue.add([]drive.Change{{ID: c.ID}})
+				return t.queue.settled(ctx)
 			}
 		}
 		items = append(items,

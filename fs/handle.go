@@ -55,15 +55,27 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	flags := writing(ctx)
 	ctx = whole(ctx)
+	kill := flags&flagKill != 0 && h.privileged(ctx)
+	var n int
+	var err error
 	if flags&flagAppend == 0 {
-		n, err := h.file.WriteAt(ctx, data, off, flags&flagKill != 0)
-		return h.written(n, err)
+		n, err = h.file.WriteAt(ctx, data, off, kill)
+	} else {
+		n, err = h.file.Append(ctx, data, kill)
+		if a, e := h.file.Attr(ctx); e != nil || a.Size != uint64(off)+uint64(n) {
+			h.node.tree.queue.add([]drive.Change{{ID: h.node.id}})
+		}
 	}
-	n, err := h.file.Append(ctx, data, flags&flagKill != 0)
-	if a, e := h.file.Attr(ctx); e != nil || a.Size != uint64(off)+uint64(n) {
-		h.node.tree.queue.add([]drive.Change{{ID: h.node.id}})
+	if kill {
+		h.node.tree.queue.modeChanged(h.node.id)
 	}
 	return h.written(n, err)
+}
+
+// privileged says whether the file has suid or sgid.
+func (h *handle) privileged(ctx context.Context) bool {
+	a, err := h.file.Attr(ctx)
+	return err != nil || a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
 }
 
 // written is the answer to a write of which n bytes are done: some bytes are a success, as for write(2).
@@ -100,23 +112,14 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 	if int64(off) < 0 || int64(size) <= 0 || int64(off+size) < 0 {
 		return syscall.EFBIG
 	}
-	ctx, kill := whole(ctx), killsPriv(ctx)
-	if err := h.file.Allocate(ctx, mode, int64(off), int64(size)); err != nil {
-		return h.node.errno(err, "fallocate")
+	kill := killsPriv(ctx)
+	ctx = whole(ctx)
+	err := h.file.Allocate(ctx, mode, int64(off), int64(size))
+	if err == nil && kill && h.privileged(ctx) {
+		_, err = h.file.SetAttr(ctx, drive.AttrChange{KillPriv: true})
+		h.node.tree.queue.modeChanged(h.node.id)
 	}
-	return h.clearPriv(ctx, kill)
-}
-
-// clearPriv takes suid and sgid away if kill says so and there is something to take.
-func (h *handle) clearPriv(ctx context.Context, kill bool) syscall.Errno {
-	if !kill {
-		return 0
-	}
-	a, err := h.file.Attr(ctx)
-	if err == nil && isPrivileged(a) {
-		_, err = h.file.SetAttr(ctx, killPriv)
-	}
-	return h.node.errno(err, "setattr")
+	return h.node.errno(err, "fallocate")
 }
 
 // Lseek answers lseek(2) with SEEK_DATA and SEEK_HOLE; the kernel does the others.

@@ -21,7 +21,8 @@ type notifier interface {
 // invalidations passes changes on to the kernel, in order, from the one goroutine that calls run. The kernel takes the locks of
 // the directory or page concerned, which requests that wait for us may hold: hence no caller of add ever waits for it.
 type invalidations struct {
-	log *slog.Logger
+	log    *slog.Logger
+	kernel notifier // set once, before the first request is served
 
 	mu      sync.Mutex
 	wake    sync.Cond // something below changed
@@ -52,8 +53,12 @@ func (q *invalidations) stop() {
 	q.wake.Broadcast()
 }
 
-// run passes changes on to kernel until stop.
-func (q *invalidations) run(kernel notifier) {
+// modeChanged tells the kernel at once that the mode of id is another: it takes suid and sgid for unchanged after a write or
+// fallocate that it told us to clear them at, and asks for other attributes only. This takes no lock that a request could hold.
+func (q *invalidations) modeChanged(id record.ID) { q.kernel.InodeNotify(inoOf(id), -1, 0) }
+
+// run passes changes on until stop.
+func (q *invalidations) run() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
@@ -67,7 +72,7 @@ func (q *invalidations) run(kernel notifier) {
 		q.waiting = nil
 		q.mu.Unlock()
 		for _, c := range batch {
-			q.pass(kernel, c)
+			q.pass(c)
 		}
 		q.mu.Lock()
 		q.passed += uint64(len(batch))
@@ -92,24 +97,24 @@ func (q *invalidations) settled(ctx context.Context) error {
 
 // pass tells the kernel one change. Of a changed file attributes and pages go, its name and its inotify watches stay; a name goes
 // only when it means another inode. A name that is gone is told as a deletion, so that those who watch it hear of it.
-func (q *invalidations) pass(kernel notifier, c drive.Change) {
+func (q *invalidations) pass(c drive.Change) {
 	var status fuse.Status
 	switch {
 	case c.Name == "":
-		status = kernel.InodeNotify(inoOf(c.ID), 0, 0)
+		status = q.kernel.InodeNotify(inoOf(c.ID), 0, 0)
 	case c.ID == c.Was && c.ID != (record.ID{}):
-		status = kernel.InodeNotify(inoOf(c.ID), -1, 0)
+		status = q.kernel.InodeNotify(inoOf(c.ID), -1, 0)
 	default:
 		status = fuse.ENOENT
 		if c.ID == (record.ID{}) && c.Was != (record.ID{}) {
-			status = kernel.DeleteNotify(inoOf(c.Dir), inoOf(c.Was), c.Name)
+			status = q.kernel.DeleteNotify(inoOf(c.Dir), inoOf(c.Was), c.Name)
 		}
 		if status != fuse.OK {
-			status = kernel.EntryNotify(inoOf(c.Dir), c.Name)
+			status = q.kernel.EntryNotify(inoOf(c.Dir), c.Name)
 		}
-		kernel.InodeNotify(inoOf(c.Dir), -1, 0)
+		q.kernel.InodeNotify(inoOf(c.Dir), -1, 0)
 		if c.Was != (record.ID{}) {
-			kernel.InodeNotify(inoOf(c.Was), -1, 0) // its link count
+			q.kernel.InodeNotify(inoOf(c.Was), -1, 0) // its link count
 		}
 	}
 	if status != fuse.OK && status != fuse.ENOENT {

@@ -35,12 +35,13 @@ type Server struct {
 
 func newServer(dir string, kernel *fuse.Server, queue *invalidations, log *slog.Logger) *Server {
 	s := &Server{dir: dir, kernel: kernel, log: log, ended: make(chan struct{}), queue: queue}
+	queue.kernel = kernel
 	s.workers.Go(func() {
 		defer close(s.ended)
 		defer s.queue.stop()
 		kernel.Serve()
 	})
-	s.workers.Go(func() { s.queue.run(kernel) })
+	s.workers.Go(queue.run)
 	return s
 }
 

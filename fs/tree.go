@@ -130,9 +130,6 @@ func (t *tree) entry(ctx context.Context, parent *node, a drive.Attr, out *fuse.
 	return parent.NewInode(ctx, &node{tree: t, id: a.ID}, stable(a.ID, a.Kind))
 }
 
-// isPrivileged says whether a has suid or an sgid that a write by an ordinary user takes away.
-func isPrivileged(a drive.Attr) bool { return a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0 }
-
 // killsPriv says whether fallocate by the caller of ctx takes suid and sgid away. A WRITE and a SETATTR have a flag for it that
 // is set without CAP_FSETID; for a FALLOCATE we take that to be every user but root.
 func killsPriv(ctx context.Context) bool {
@@ -143,6 +140,3 @@ func killsPriv(ctx context.Context) bool {
 // whole is ctx without its end. Changes are local and quick, and must not stop half-way because a signal came: every
 // signal, Go's own preemption included, cancels the context of a request.
 func whole(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
-
-// killPriv is the change that only takes suid and sgid away.
-var killPriv = drive.AttrChange{KillPriv: true}

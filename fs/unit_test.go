@@ -188,6 +188,12 @@ func (k *kernel) InodeNotify(node uint64, off, length int64) fuse.Status {
 	return fuse.ENOENT
 }
 
+func queue(k *kernel) *invalidations {
+	q := newInvalidations(slog.New(slog.DiscardHandler))
+	q.kernel = k
+	return q
+}
+
 func TestInvalidations(t *testing.T) {
 	id := func(b byte) record.ID { return record.ID{7: b} }
 	for _, c := range []struct {
@@ -206,7 +212,7 @@ func TestInvalidations(t *testing.T) {
 		{"removed, unknown", drive.Change{Dir: id(4), Name: "a"}, 0, []string{"entry 4 a", "inode 4 -1"}},
 	} {
 		k := &kernel{status: c.status}
-		newInvalidations(slog.New(slog.DiscardHandler)).pass(k, c.change)
+		queue(k).pass(c.change)
 		if !slices.Equal(k.told, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, k.told, c.want)
 		}
@@ -215,11 +221,11 @@ func TestInvalidations(t *testing.T) {
 
 func TestInvalidationsKeepTheOrder(t *testing.T) {
 	k := &kernel{}
-	q := newInvalidations(slog.New(slog.DiscardHandler))
+	q := queue(k)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		q.run(k)
+		q.run()
 	}()
 	var want []string
 	for i := range 100 {
@@ -235,7 +241,7 @@ func TestInvalidationsKeepTheOrder(t *testing.T) {
 	if err := q.settled(t.Context()); err != nil {
 		t.Error(err)
 	}
-	q = newInvalidations(slog.New(slog.DiscardHandler))
+	q = queue(k)
 	q.add([]drive.Change{{}})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -1,0 +1,75 @@
+// Package fs shows a drive as a file system of Linux through FUSE, and the drive's and node's controls as files in .hypha.
+//
+// It knows FUSE (github.com/hanwen/go-fuse/v2, v2.12.1) and what a person may do by touching a file. It does not know feeds, keys, peers or where
+// bytes are: it sees a drive through Drive and File, requests through Pending, and texts through Control, all declared in drive.go. It keeps
+// nothing of its own but the open handles.
+//
+// # Nodes
+//
+// A node of go-fuse is an inode id of the drive and nothing else (node). Inode number and FUSE node number are the same, made of the id
+// (inoOf), so a change that a peer made is told to the kernel with no table of what the kernel knows; go-fuse's generation holds
+// the bits of the id that have no room, but 63 bits of chance alone keep two files of one drive apart. A control file's number is a hash of its
+// path with the top bit set. The drive is told by Forget when the kernel gives a node up; an inode without names lives until then.
+//
+// # Caches and invalidation
+//
+// The kernel answers names, attributes, absent names and pages by itself for an hour, and symlinks for ever: there is no other writer than
+// itself and the peers, and what peers change the drive tells to Server.Changed. For a changed file attributes and pages are dropped, and its
+// name stays, since dropping the name would end inotify watches on it; a name is dropped only if it means another inode, and a removal
+// is told as one. The kernel's replies are ordered against this by its own locks: an invalidation of a name waits for the lookups
+// that go on in the directory, one of pages for the reads that hold them, and one of attributes makes it ignore answers asked for
+// before. Below .hypha all timeouts are 0 and files are read past the page cache.
+//
+// Writes go through: the writeback cache (FUSE_WRITEBACK_CACHE) is off. With it a writer of many small blocks is seven times
+// faster, but the kernel then takes size and mtime of a regular file it knows from nobody but itself (fuse_get_cache_mask in
+// fs/fuse/inode.c), so that a file that a peer made longer would stay short here until the kernel happened to forget it: wrong
+// data for as long as the machine has memory. We tell programs a block size of 64 KiB instead, which makes stdio and coreutils write in such
+// units. For mapped files the kernel sends pages at msync, close and munmap, and asks for the times again afterwards.
+//
+// An appending write goes to the end that the drive knows, see handle.Write.
+//
+// # Permissions
+//
+// The kernel checks owner, mode, sticky bit and group (default_permissions); we store what was set and make new files belong to the caller,
+// their group coming from a setgid directory. The kernel has applied the umask. CAP_HANDLE_KILLPRIV_V2 is on, so that it need not ask for
+// security.capability before each write; in turn suid and sgid end here, at the writes, truncations and changes of owner it marks, and
+// at each fallocate by another user than root. ACLs and file capabilities are refused (xattr.go). What other nodes made belongs to who mounts.
+// While the node may not write, every change is EROFS before anything is touched (errno.go); locks are the kernel's and always work.
+//
+// # Options of -o
+//
+// ro rw suid nosuid dev nodev exec noexec sync dirsync noatime nodiratime relatime, as mount(8) has them (default: rw,nosuid,nodev);
+// allow_other; show_control lists .hypha in the root; fsname=TEXT; SELinux contexts. Words that are for fstab only are passed over: defaults, auto,
+// noauto, user, users, nouser, owner, nofail, _netdev, async, atime, x-*, comment=*. Others are ErrOption.
+//
+// # .hypha
+//
+// Found by name in the root, listed only with show_control, never handed to the drive. What a node in it does is a function of its path alone,
+// asked for anew at each use; nothing can be made or removed in it (EPERM).
+//
+//	link status status.json nodes/<node>        texts of Control
+//	pending/<node>/request.json words           the request
+//	pending/<node>/approve deny                 intents, see intentNode for what counts as one
+//	conflicts/<path>/<node>-<time>              a kept head, to read; <time> is 20060102T150405Z
+//	conflicts/<path>/keep drop                  intents for the head beside them; with several heads <node>-<time>.keep and .drop
+//
+// An answer to an intent is what the system call returns that meant it: utimensat(2), or close(2) after the word was written.
+//
+// # Life of a mount, goroutines and locks
+//
+// Mount finds out whether something is mounted on the directory. A mount of ours whose process was killed answers statfs(2) with
+// ENOTCONN (stat(2) may still be answered from the cache) and is removed; any other mount is left alone. A Server owns two goroutines, one that
+// serves (go-fuse starts one more for each request that waits) and one that passes invalidations on; Wait, Unmount and Close wait for both.
+// Close cuts a mount that stays busy through fusectl, see there for when it cannot.
+//
+// No lock is held while the drive, Pending, Control or the kernel is called. The locks of invalidations, Server and intentHandle are
+// leaves, but for the last, which is held while its one action runs. Server.Changed only adds to a queue: the kernel holds locks of its own while it
+// waits for our answer, and the goroutine that invalidates may wait for these.
+//
+// Requests that change something run to their end although the caller is interrupted: they are local. Reads, which may wait for a peer,
+// end with EINTR. An error without a number of its own is EIO and is logged once, with the path.
+//
+// # Sources
+//
+// Linux 6.18 fs/fuse/{dir,file,inode,dev}.c and Documentation/filesystems/fuse.rst; go-fuse v2.12.1 fs/api.go, fs/bridge.go, fs/identitytable.go.
+package fs
