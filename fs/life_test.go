@@ -125,3 +125,25 @@ func TestMountOptions(t *testing.T) {
 		t.Error("an unknown option was taken")
 	}
 }
+
+// TestAReadThatWaitsCanBeInterrupted kills a program that reads what no peer has, and unmounts under another one.
+func TestAReadThatWaitsCanBeInterrupted(t *testing.T) {
+	m := mount(t, setup{})
+	m.ask(order{Op: "write", Path: "f", Data: []byte("far away")})
+	m.ask(order{Op: "stall", Path: "f"})
+	started, err := sh(m.dir, "timeout -s INT 0.2 cat f; echo $?")
+	if err != nil || started != "124\n" {
+		t.Errorf("%v: %s", err, started)
+	}
+	cmd := exec.Command("cat", filepath.Join(m.dir, "f"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := stat(t, filepath.Join(m.dir, "f")).Size; got != 8 {
+		t.Errorf("size %d", got)
+	}
+	write(t, filepath.Join(m.dir, "g"), "others go on")
+	cmd.Process.Kill()
+	cmd.Wait()
+	m.ask(order{Op: "unmount"})
+}

@@ -168,6 +168,8 @@ func obey(ctx context.Context, o order, d *fstest.Drive, p *pending, server *fs.
 		changes, err = d.PeerWrite(o.Path, o.Data)
 	case "replace":
 		changes, err = d.PeerReplace(o.Path, o.Data)
+	case "stall":
+		err = d.PeerStall(o.Path)
 	case "remove":
 		changes, err = d.PeerRemove(o.Path)
 	case "request":

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -83,13 +84,12 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	}
 	negative := cacheTime // the others are set in each answer: those of .hypha are 0
 	raw := gofs.NewNodeFS(&node{tree: t, id: record.Root}, &gofs.Options{
-		MountOptions:    mountOptions(cfg.Options, extra, flags),
 		NegativeTimeout: &negative,
 		NullPermissions: true,
 		RootStableAttr:  &gofs.StableAttr{Ino: rootIno},
 		ExternalNodeID:  true,
 	})
-	opts := mountOptions(cfg.Options, extra, flags)
+	opts := mountOptions(cfg, extra, flags)
 	kernel, err := fuse.NewServer(flagged{raw}, dir, &opts)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
@@ -107,7 +107,8 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 }
 
 // mountOptions is what go-fuse is told; doc.go says why each is so.
-func mountOptions(o Options, extra []string, flags uintptr) fuse.MountOptions {
+func mountOptions(cfg Config, extra []string, flags uintptr) fuse.MountOptions {
+	o := cfg.Options
 	name := strings.NewReplacer(",", "_", "\\", "_", "\n", "_").Replace(o.FsName)
 	if name == "" {
 		name = fuseName
@@ -127,5 +128,10 @@ func mountOptions(o Options, extra []string, flags uintptr) fuse.MountOptions {
 		DirectMount:              os.Geteuid() == 0,
 		DirectMountFlags:         flags,
 		ExtraCapabilities:        fuse.CAP_HANDLE_KILLPRIV_V2,
+		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		PanicHandler: func(why any) fuse.Status {
+			cfg.Log.Error("request ended in a panic", "err", why, "stack", string(debug.Stack()))
+			return fuse.EIO
+		},
 	}
 }

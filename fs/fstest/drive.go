@@ -40,6 +40,7 @@ type inode struct {
 	xattrs   map[string][]byte
 	children map[string]record.ID
 	open     int // handles
+	stalled  bool
 	known    bool
 }
 

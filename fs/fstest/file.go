@@ -2,6 +2,7 @@ package fstest
 
 import (
 	"context"
+	"fmt"
 
 	"hyphafs.org/hyphafs/drive"
 	"hyphafs.org/hyphafs/drive/record"
@@ -180,9 +181,14 @@ func (f *file) SetAttr(_ context.Context, c drive.AttrChange) (drive.Attr, error
 	return f.d.set(f.n, c)
 }
 
-func (f *file) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := f.lock(false); err != nil {
 		return 0, err
+	}
+	if f.n.stalled {
+		f.unlock()
+		<-ctx.Done()
+		return 0, fmt.Errorf("waiting for a peer: %w", ctx.Err())
 	}
 	defer f.unlock()
 	return f.n.content.read(p, off), nil

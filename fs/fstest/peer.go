@@ -54,6 +54,18 @@ func (d *Drive) PeerWrite(p string, data []byte) ([]drive.Change, error) {
 	return append(changes, drive.Change{ID: n.ID}), nil
 }
 
+// PeerStall makes the content of the file at p unavailable: a read of it waits until its caller gives up.
+func (d *Drive) PeerStall(p string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := d.walk(p)
+	if err != nil {
+		return err
+	}
+	n.stalled = true
+	return nil
+}
+
 // PeerRemove is what happens when a peer's records arrive that remove the name p.
 func (d *Drive) PeerRemove(p string) ([]drive.Change, error) {
 	d.mu.Lock()
