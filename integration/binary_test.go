@@ -329,7 +329,10 @@ func (n *node) listening() string {
 }
 
 // eventually polls until ok holds: what it waits for crosses processes, so there is nothing to be told by.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t *testing.T, what string, ok func() bool) { eventuallyElse(t, what, ok, func() {}) }
+
+// eventuallyElse is eventually; giveUp says more when it fails.
+func eventuallyElse(t *testing.T, what string, ok func() bool, giveUp func()) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -340,6 +343,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-limit:
+			giveUp()
 			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}

@@ -37,7 +37,6 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"fs", module + "auth", "the mount asks for approval through its own interface"},
 	{"fs", module + "replication", "the mount knows no peers"},
 	{"fs", "go.etcd.io/bbolt", "the mount knows no database"},
-	{"fs", "net", "the mount knows no sockets"},
 	{"replication/...", module + "auth", "replication hands opaque bytes to a handler"},
 	{"replication/...", module + "fs", "replication knows no mount"},
 	{"replication", "net", "the core speaks over any connection; sockets live in the transports"},

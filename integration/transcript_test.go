@@ -161,14 +161,11 @@ func (s *session) ok(line string) string {
 func (s *session) eventuallyOK(line string) {
 	s.t.Helper()
 	var last string
-	eventually(s.t, line, func() bool {
+	eventuallyElse(s.t, line, func() bool {
 		out, err := s.try(line)
 		last = out
 		return err == nil
-	})
-	if s.t.Failed() {
-		s.t.Logf("last output: %s", last)
-	}
+	}, func() { s.t.Logf("$ %s\n%s", line, tail(last, 4000)) })
 }
 
 func (s *session) refused(line, why string) {

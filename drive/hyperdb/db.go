@@ -195,7 +195,9 @@ func (db *DB) look() {
 			}
 			e, err := db.entry(w, seq-1)
 			if err != nil {
-				db.warn(w, seq-1, err)
+				if !errors.Is(err, hypercore.ErrNotStored) { // else the list it needs is still on its way
+					db.warn(w, seq-1, err)
+				}
 				continue
 			}
 			if w.head == nil || w.head.Seq < e.Seq {
