@@ -38,8 +38,9 @@ func (c *controlBase) errno(err error, op string) syscall.Errno {
 	return c.tree.errno(err, op, func() string { return c.path })
 }
 
+// fill writes attributes to out. A control file is as old as the mount: with the time of the question, tar and editors would
+// say that it changes under their hands.
 func (c *controlBase) fill(size int, out *fuse.Attr) {
-	now := c.tree.now()
 	*out = fuse.Attr{
 		Ino:     controlStable(c.path, c.mode).Ino,
 		Size:    uint64(size),
@@ -51,7 +52,7 @@ func (c *controlBase) fill(size int, out *fuse.Attr) {
 	if c.mode&syscall.S_IFMT == syscall.S_IFDIR {
 		out.Nlink = 2
 	}
-	out.SetTimes(&now, &now, &now)
+	out.SetTimes(&c.tree.since, &c.tree.since, &c.tree.since)
 }
 
 // Modes of control files. An approve file may be opened for writing by its owner, and then only a touch or the word counts.

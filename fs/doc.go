@@ -40,7 +40,7 @@
 //
 // ro rw suid nosuid dev nodev exec noexec sync dirsync noatime nodiratime relatime, as mount(8) has them (default: rw,nosuid,nodev);
 // allow_other; show_control lists .hypha in the root; fsname=TEXT; SELinux contexts. Words that are for fstab only are passed over: defaults, auto,
-// noauto, user, users, nouser, owner, nofail, _netdev, async, atime, x-*, comment=*. Others are ErrOption.
+// noauto, user, users, nouser, owner, group, nofail, _netdev, async, atime, x-*, comment=*. Others are ErrOption.
 //
 // # .hypha
 //

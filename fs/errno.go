@@ -33,6 +33,7 @@ var errnos = []struct {
 	{drive.ErrStopped, syscall.EROFS},
 	{drive.ErrDamaged, syscall.EIO},
 	{drive.ErrClosed, syscall.EIO},
+	{drive.ErrCrossDevice, syscall.EXDEV},
 	{ErrAnswered, syscall.EALREADY},
 	{context.Canceled, syscall.EINTR},
 }

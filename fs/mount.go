@@ -79,7 +79,7 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	}
 	t := &tree{
 		drive: cfg.Drive, pending: cfg.Pending, control: cfg.Control, options: cfg.Options,
-		queue: newInvalidations(cfg.Log), log: cfg.Log, now: cfg.Now,
+		queue: newInvalidations(cfg.Log), log: cfg.Log, now: cfg.Now, since: cfg.Now(),
 		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 	}
 	negative := cacheTime // the others are set in each answer: those of .hypha are 0

@@ -26,7 +26,7 @@ var mountFlags = map[string]struct{ on, off uintptr }{
 }
 
 // forMount are words of fstab that mean something to mount(8) and systemd only.
-var forMount = []string{"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "nofail", "_netdev", "async", "atime"}
+var forMount = []string{"defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "async", "atime"}
 
 // parse folds the words of -o into o and splits the rest as go-fuse wants it: text for the kernel or fusermount3, and,
 // for a mount(2) of our own, bits. Without other words a mount is nosuid and nodev, as fusermount3 makes them.

@@ -24,7 +24,8 @@ type tree struct {
 	queue    *invalidations
 	log      *slog.Logger
 	now      func() time.Time
-	uid, gid uint32 // of who mounts: owns .hypha, and what came from other nodes
+	since    time.Time // of the mount
+	uid, gid uint32    // of who mounts: owns .hypha, and what came from other nodes
 }
 
 // controlName is the directory in the root that hyphafs makes.
