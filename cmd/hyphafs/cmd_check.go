@@ -39,26 +39,17 @@ func (p *program) check(c *cli.Context) error {
 			return err
 		}
 	}
-	s, err := p.settings(c.Context, c, "", "")
+	s, err := p.settings(c.Context, c, "")
 	if err != nil {
 		return err
 	}
 	err = control.Do(c.Context, s.State.Socket(), control.Request{Op: node.OpCheck}, nil)
 	if errors.Is(err, control.ErrNobody) {
-		err = p.checkStore(c, s)
+		err = p.withPassphrase(c, s, func(pass []byte) error { return node.Check(c.Context, s, pass, p.stderr) })
 	}
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s is clean\n", s.State)
 	return err
-}
-
-func (p *program) checkStore(c *cli.Context, s node.Settings) error {
-	pass, err := p.unlocked(c, s)
-	if err != nil {
-		return err
-	}
-	defer clear(pass)
-	return node.Check(c.Context, s, pass, p.stderr)
 }

@@ -40,43 +40,33 @@ func (p *program) mount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := p.settings(c.Context, c, "", dir)
+	s, err := p.settings(c.Context, c, "")
 	if err != nil {
 		return err
 	}
-	s.Mount, s.Shown = dir, args[0]
-	s.ReadOnly, s.ShowControl, s.Options = opts.readOnly, opts.showControl, opts.kernel
-	pass, err := p.unlocked(c, s)
-	if err != nil {
-		return err
-	}
-	defer clear(pass)
-	if c.Bool("foreground") {
-		return node.Run(c.Context, s, pass, p.stderr, &foreground{p: p, shown: args[0]})
-	}
+	s.Mount, s.ReadOnly, s.ShowControl, s.Options = dir, opts.readOnly, opts.showControl, opts.kernel
+	return p.withPassphrase(c, s, func(pass []byte) error {
+		if c.Bool("foreground") {
+			return node.Run(c.Context, s, pass, p.stderr, &foreground{p: p, shown: args[0]})
+		}
+		return p.inBackground(c.Context, s, pass)
+	})
+}
+
+// inBackground starts the node that s describes and returns when it is ready.
+func (p *program) inBackground(ctx context.Context, s node.Settings, pass []byte) error {
 	if err := s.State.Make(); err != nil {
 		return err
 	}
-	err = background.Start(c.Context, []string{"hyphafs", "node", dir}, s, pass, s.State.Log(), func(line string) { fmt.Fprintln(p.stdout, line) })
+	err := background.Start(ctx, []string{"hyphafs", "node", s.Mount}, s, pass, s.State.Log(), p.say)
 	if err != nil && s.New {
 		s.State.Abandon()
 	}
 	return err
 }
 
-// unlocked makes sure that nobody uses the node, and gets its passphrase. The caller owns the bytes.
-func (p *program) unlocked(c *cli.Context, s node.Settings) ([]byte, error) {
-	if _, err := os.Stat(string(s.State)); err == nil {
-		lock, err := node.Lock(s.State)
-		if err != nil {
-			return nil, err
-		}
-		if err := lock.Release(); err != nil { // whoever runs the node takes it again
-			return nil, err
-		}
-	}
-	return p.passphrase(c.Context, c, s)
-}
+// say shows a line to the person.
+func (p *program) say(line string) { fmt.Fprintln(p.stdout, line) }
 
 // mountPoint returns dir as an absolute path that can be mounted on.
 func mountPoint(ctx context.Context, dir string) (string, error) {
@@ -114,8 +104,8 @@ type foreground struct {
 	shown string
 }
 
-func (f *foreground) Say(line string) { fmt.Fprintln(f.p.stdout, line) }
-func (f *foreground) Ready()          { fmt.Fprintf(f.p.stdout, "ready %s\n", f.shown) }
+func (f *foreground) Say(line string) { f.p.say(line) }
+func (f *foreground) Ready()          { f.p.say("ready " + f.shown) }
 
 // nodeCommand is what mount runs in the background. People do not call it.
 func (p *program) nodeCommand() *cli.Command {
@@ -152,14 +142,9 @@ func (p *program) sign(c *cli.Context, role state.Role) error {
 	if _, err := arguments(c, 0, 0); err != nil {
 		return err
 	}
-	s, err := p.settings(c.Context, c, role, "")
+	s, err := p.settings(c.Context, c, role)
 	if err != nil {
 		return err
 	}
-	pass, err := p.unlocked(c, s)
-	if err != nil {
-		return err
-	}
-	defer clear(pass)
-	return node.Sign(c.Context, s, pass, p.stderr, func(line string) { fmt.Fprintln(p.stdout, line) })
+	return p.withPassphrase(c, s, func(pass []byte) error { return node.Sign(c.Context, s, pass, p.stderr, p.say) })
 }

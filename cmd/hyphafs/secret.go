@@ -17,30 +17,75 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 )
 
-// passphrase returns the passphrase of the node that s describes: given, asked for, or, on a sign-up, made. The caller owns the bytes.
-func (p *program) passphrase(ctx context.Context, c *cli.Context, s node.Settings) ([]byte, error) {
+// tries is how often a person may type a wrong passphrase.
+const tries = 3
+
+// withPassphrase makes sure that nobody uses the node that s describes, and calls do with its passphrase, which is wiped afterwards. A person who typed a wrong
+// one is asked again.
+func (p *program) withPassphrase(c *cli.Context, s node.Settings, do func(pass []byte) error) error {
+	if err := free(s.State); err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		pass, asked, err := p.passphrase(c.Context, c, s)
+		if err != nil {
+			return err
+		}
+		err = do(pass)
+		clear(pass)
+		if !asked || try == tries || fault.CodeOf(err) != fault.WrongPassphrase {
+			return err
+		}
+		p.terminal.Say("%v", err)
+	}
+}
+
+// free makes sure that nobody uses the state directory d. Whoever runs the node takes the lock for itself.
+func free(d state.Dir) error {
+	if _, err := d.Config(); errors.Is(err, state.ErrNoNode) {
+		return nil
+	}
+	lock, err := node.Lock(d)
+	if err != nil {
+		return err
+	}
+	return lock.Release()
+}
+
+// passphrase returns the passphrase of the node that s describes: given, made on a sign-up, or asked for. The caller owns the bytes.
+func (p *program) passphrase(ctx context.Context, c *cli.Context, s node.Settings) (pass []byte, asked bool, err error) {
+	pass, err = p.given(c, s)
+	if !errors.Is(err, prompt.ErrNoSource) {
+		return pass, false, err
+	}
+	if !p.terminal.Interactive() {
+		return nil, false, fault.New(fault.Usage, "say --passphrase-file or --passphrase-fd", "no passphrase was given, and no terminal can be asked")
+	}
+	if s.New && s.Config.Role == state.SignUp {
+		pass, err = p.choose(ctx, s)
+		return pass, true, err
+	}
+	pass, err = p.terminal.Secret(ctx, "Passphrase of "+s.Config.Domain)
+	if err == nil && len(pass) == 0 {
+		err = fault.New(fault.Usage, "", "the passphrase is empty")
+	}
+	return pass, true, err
+}
+
+// given returns the passphrase that the flags name, making the file of a sign-up; prompt.ErrNoSource if they name none.
+func (p *program) given(c *cli.Context, s node.Settings) ([]byte, error) {
 	signUp := s.New && s.Config.Role == state.SignUp
 	source := prompt.Source{File: c.String("passphrase-file"), FD: c.Int("passphrase-fd"), Credentials: p.getenv("CREDENTIALS_DIRECTORY")}
 	pass, err := source.Read()
 	switch {
 	case err == nil && signUp:
 		return pass, strong(pass, s)
-	case err == nil:
-		return pass, nil
+	case err == nil || errors.Is(err, prompt.ErrNoSource):
+		return pass, err
 	case signUp && source.FD < 0 && source.File != "" && errors.Is(err, fs.ErrNotExist):
 		return p.makeFile(source.File)
-	case !errors.Is(err, prompt.ErrNoSource):
-		return nil, fault.New(fault.Failed, "", "reading the passphrase: %w", err)
-	case !p.terminal.Interactive():
-		return nil, fault.New(fault.Usage, "say --passphrase-file or --passphrase-fd", "no passphrase was given, and no terminal can be asked")
-	case signUp:
-		return p.choose(ctx, s)
 	}
-	pass, err = p.terminal.Secret(ctx, "Passphrase of "+s.Config.Domain)
-	if err == nil && len(pass) == 0 {
-		err = fault.New(fault.Usage, "", "the passphrase is empty")
-	}
-	return pass, err
+	return nil, fault.New(fault.Failed, "", "reading the passphrase: %w", err)
 }
 
 // strong refuses a passphrase that could be guessed.

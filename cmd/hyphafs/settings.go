@@ -20,7 +20,7 @@ import (
 
 // settings reads the flags of c, looks for the node they mean and asks a person for what is missing. role is that of the command sign-up or sign-in, and
 // empty for mount. Nothing is written.
-func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role, dir string) (node.Settings, error) {
+func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role) (node.Settings, error) {
 	s := node.Settings{
 		AllowClear: c.Bool("allow-clear"), AllowOther: c.Bool("allow-other"),
 		ReadTimeout: c.Duration("read-timeout"), LogLevel: c.String("log-level"), LogFormat: c.String("log-format"),
@@ -35,7 +35,7 @@ func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role,
 	if s.Config.Domain, err = cleanDomain(c.String("domain")); err != nil {
 		return s, err
 	}
-	if s.State, err = p.stateOf(c, s.Config.Domain, dir); err != nil {
+	if s.State, err = p.stateOf(c, s.Config.Domain); err != nil {
 		return s, err
 	}
 	if s.State != "" {
@@ -98,7 +98,7 @@ func cleanDomain(domain string) (string, error) {
 }
 
 // stateOf returns the state directory that is meant, or nothing if that needs the domain to be asked.
-func (p *program) stateOf(c *cli.Context, domain, dir string) (state.Dir, error) {
+func (p *program) stateOf(c *cli.Context, domain string) (state.Dir, error) {
 	if given := c.String("state"); given != "" {
 		return state.At(given)
 	}

@@ -121,3 +121,33 @@ func (id *identity) wipe() {
 	clear(id.writer)
 	id.Wipe()
 }
+
+// refusalPurpose names what the list of refused requests is sealed for.
+const refusalPurpose = "refusals"
+
+// refusals keeps sealed which requests were refused. It is auth.Store.
+type refusals struct {
+	dir      state.Dir
+	identity *auth.Identity
+}
+
+// Load returns what Save kept, nil at first.
+func (r refusals) Load() ([]byte, error) {
+	sealed, err := r.dir.Refusals()
+	if errors.Is(err, state.ErrNoNode) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return auth.OpenLocal(r.identity, refusalPurpose, sealed)
+}
+
+// Save is durable when it returns.
+func (r refusals) Save(plain []byte) error {
+	sealed, err := auth.SealLocal(r.identity, refusalPurpose, plain)
+	if err != nil {
+		return err
+	}
+	return r.dir.SetRefusals(sealed)
+}

@@ -83,6 +83,10 @@ func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Nod
 // openDrive opens the store. view.ErrDamaged: only the view's file is bad.
 func (n *Node) openDrive(ctx context.Context) (*drive.Drive, error) {
 	dir := n.settings.State
+	scratch, err := dir.Scratch()
+	if err != nil {
+		return nil, err
+	}
 	work, err := drive.WorkDir(dir.Work())
 	if err != nil {
 		return nil, err
@@ -103,6 +107,7 @@ func (n *Node) openDrive(ctx context.Context) (*drive.Drive, error) {
 		Changed:     n.changed,
 		Authorised:  n.authorised,
 		ReadTimeout: n.settings.ReadTimeout,
+		Scratch:     scratch,
 		Log:         n.log,
 	})
 }
@@ -117,10 +122,10 @@ func damaged(err error) error {
 
 // join connects replication and auth with the drive.
 func (n *Node) join() (err error) {
-	n.inbox = auth.NewInbox(auth.InboxConfig{Identity: n.identity.Identity, Authorizer: n.drive, Log: n.log})
+	n.inbox = auth.NewInbox(auth.InboxConfig{Identity: n.identity.Identity, Authorizer: n.drive, Store: refusals{n.settings.State, n.identity.Identity}, Log: n.log})
 	n.peers, err = replication.New(replication.Config{
 		Feeds:      feeds{n.drive},
-		Extension:  func(peer replication.PeerID, payload []byte) { n.inbox.Receive(fmt.Sprint(peer), payload) },
+		Extension:  func(peer replication.PeerID, payload []byte) { n.inbox.Receive(n.urlOf(peer), payload) },
 		AllowClear: n.settings.AllowClear,
 		OnPeer:     func(replication.Peer) { signal(n.newPeer) },
 		OnAhead:    n.ahead,
@@ -128,6 +133,16 @@ func (n *Node) join() (err error) {
 		Log:        n.log,
 	})
 	return err
+}
+
+// urlOf names a peer for people.
+func (n *Node) urlOf(peer replication.PeerID) string {
+	for _, p := range n.peers.Peers() {
+		if p.PeerID == peer {
+			return p.URL
+		}
+	}
+	return fmt.Sprintf("session %d", peer)
 }
 
 func signal(ch chan struct{}) {

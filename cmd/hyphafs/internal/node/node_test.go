@@ -174,6 +174,23 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestRefusalsAreKeptSealed(t *testing.T) {
+	n := running(t, newSettings(t, state.SignUp, "Desktop"))
+	r := refusals{n.settings.State, n.identity.Identity}
+	if got, err := r.Load(); got != nil || err != nil {
+		t.Errorf("at first: %q, %v", got, err)
+	}
+	if err := r.Save([]byte("laptop-1f2e3d4c")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Load(); string(got) != "laptop-1f2e3d4c" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if sealed, err := n.settings.State.Refusals(); err != nil || bytes.Contains(sealed, []byte("laptop")) {
+		t.Errorf("on disk %q, %v", sealed, err)
+	}
+}
+
 func TestSignThenCheck(t *testing.T) {
 	s := newSettings(t, state.SignIn, "Laptop")
 	var said []string

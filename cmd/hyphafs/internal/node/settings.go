@@ -13,7 +13,6 @@ type Settings struct {
 	New         bool          `json:"new"`    // the state directory holds no node yet
 	AllowClear  bool          `json:"allow_clear"`
 	Mount       string        `json:"mount"` // absolute
-	Shown       string        `json:"shown"` // the mount point as the person typed it
 	AllowOther  bool          `json:"allow_other"`
 	ReadOnly    bool          `json:"read_only"`
 	ShowControl bool          `json:"show_control"`

@@ -12,30 +12,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// pty opens a pseudo-terminal: what is written to master is typed at the terminal.
-func pty(t *testing.T) (master, terminal *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals: %v", err)
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY)
-	if errno != 0 {
-		t.Skipf("no peer of the pseudo-terminal: %v", errno)
-	}
-	terminal = os.NewFile(fd, "terminal")
-	t.Cleanup(func() {
-		if err := errors.Join(terminal.Close(), master.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return master, terminal
-}
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/prompt/prompttest"
+)
 
 func typed(t *testing.T, master *os.File, text string) {
 	t.Helper()
@@ -45,7 +24,7 @@ func typed(t *testing.T, master *os.File, text string) {
 }
 
 func TestAskTakesTheAnswerOrTheFallback(t *testing.T) {
-	master, terminal := pty(t)
+	master, terminal := prompttest.Open(t)
 	var out bytes.Buffer
 	term := New(terminal, &out)
 	if !term.Interactive() {
@@ -63,7 +42,7 @@ func TestAskTakesTheAnswerOrTheFallback(t *testing.T) {
 }
 
 func TestSecretShowsNothingAndPutsEchoBack(t *testing.T) {
-	master, terminal := pty(t)
+	master, terminal := prompttest.Open(t)
 	term := New(terminal, io.Discard)
 	before, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
 	if err != nil {

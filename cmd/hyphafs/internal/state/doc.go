@@ -6,9 +6,12 @@
 //	config.json   Config: domain, role, name and what else the first mount said; no secret. Its presence is the commit
 //	              point: without it there is no node here
 //	node.key      the node's own secrets, sealed under a key made from the passphrase; opaque to this package
+//	refusals      requests for approval that were refused, sealed likewise
 //	feeds/<hex>/  one folder a feed, named by its discovery key
 //	view.db       the folded view, made again from the feeds if it is removed
 //	work/         what was changed and not yet published
+//	scratch-names patterns of names that stay on this node, one a line (path.Match; "# " begins a comment); made by a
+//	              person who wants others than drive.DefaultScratch
 //	control.sock  the running node's control socket
 //	log, log.old  what a node in the background logs
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -53,12 +54,11 @@ func At(path string) (Dir, error) {
 }
 
 // Paths of the parts that other packages open.
-func (d Dir) Feeds() string   { return filepath.Join(string(d), "feeds") }
-func (d Dir) View() string    { return filepath.Join(string(d), "view.db") }
-func (d Dir) Work() string    { return filepath.Join(string(d), "work") }
-func (d Dir) Log() string     { return filepath.Join(string(d), "log") }
-func (d Dir) Socket() string  { return filepath.Join(string(d), "control.sock") }
-func (d Dir) Scratch() string { return filepath.Join(string(d), "scratch-names") }
+func (d Dir) Feeds() string  { return filepath.Join(string(d), "feeds") }
+func (d Dir) View() string   { return filepath.Join(string(d), "view.db") }
+func (d Dir) Work() string   { return filepath.Join(string(d), "work") }
+func (d Dir) Log() string    { return filepath.Join(string(d), "log") }
+func (d Dir) Socket() string { return filepath.Join(string(d), "control.sock") }
 
 // Make creates the directory, private to its owner, if it is missing.
 func (d Dir) Make() error {
@@ -122,6 +122,35 @@ func (d Dir) Key() ([]byte, error) { return d.read("node.key") }
 
 // SetKey makes the sealed secrets durable.
 func (d Dir) SetKey(sealed []byte) error { return d.write("node.key", sealed) }
+
+// Refusals reads the sealed list of refused requests: ErrNoNode if there was none yet.
+func (d Dir) Refusals() ([]byte, error) { return d.read("refusals") }
+
+// SetRefusals makes the sealed list of refused requests durable.
+func (d Dir) SetRefusals(sealed []byte) error { return d.write("refusals", sealed) }
+
+// Scratch reads the patterns of names that stay on this node, one a line, from scratch-names; nil if there is no such file.
+func (d Dir) Scratch() ([]string, error) {
+	data, err := d.read("scratch-names")
+	if errors.Is(err, ErrNoNode) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	patterns := []string{}
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "# ") {
+			continue
+		}
+		if _, err := path.Match(line, ""); err != nil {
+			return nil, fmt.Errorf("%s: %w: the pattern %q", filepath.Join(string(d), "scratch-names"), ErrDamaged, line)
+		}
+		patterns = append(patterns, line)
+	}
+	return patterns, nil
+}
 
 func (d Dir) read(name string) ([]byte, error) {
 	path := filepath.Join(string(d), name)

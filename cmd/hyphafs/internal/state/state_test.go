@@ -113,6 +113,27 @@ func TestKeyComesBack(t *testing.T) {
 	}
 }
 
+func TestScratch(t *testing.T) {
+	d := made(t)
+	if got, err := d.Scratch(); got != nil || err != nil {
+		t.Errorf("without a file: %q, %v", got, err)
+	}
+	for text, want := range map[string][]string{"# mine\n*.tmp\n\n .#*\n": {"*.tmp", ".#*"}, "\n": {}} {
+		if err := WriteFile(filepath.Join(string(d), "scratch-names"), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Scratch(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: got %q, %v", text, got, err)
+		}
+	}
+	if err := WriteFile(filepath.Join(string(d), "scratch-names"), []byte("[\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Scratch(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a bad pattern: %v", err)
+	}
+}
+
 func TestLockIsExclusive(t *testing.T) {
 	d := made(t)
 	first, err := d.Lock()
