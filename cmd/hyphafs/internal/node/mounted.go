@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"hyphafs.org/hyphafs/auth"
@@ -61,12 +63,31 @@ func (n *Node) writers() ([]status.Writer, error) {
 			one.ApprovedBy = orFingerprint(names, w.ApprovedBy)
 		}
 		if !w.Time.IsZero() {
-			seen := w.Time.UTC().Truncate(time.Second)
-			one.LastSeen = &seen
+			one.Approved = second(w.Time)
+		}
+		if one.LastSeen, err = n.lastSeen(w.Feed); err != nil {
+			return out, err
 		}
 		out = append(out, one)
 	}
 	return out, nil
+}
+
+// lastSeen is when a block of feed last arrived here: when its file was last written. It is nil if none ever did.
+func (n *Node) lastSeen(feed hypercore.Key) (*time.Time, error) {
+	info, err := os.Stat(filepath.Join(n.settings.State.Feeds(), hypercore.DiscoveryKey(feed).String(), "data"))
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return second(info.ModTime()), nil
+}
+
+func second(t time.Time) *time.Time {
+	t = t.UTC().Truncate(time.Second)
+	return &t
 }
 
 // nodeNames gives each writer the name of its directory.

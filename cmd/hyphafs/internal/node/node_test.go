@@ -116,7 +116,7 @@ func TestApproval(t *testing.T) {
 	if err := desktop.asked(t, &writers, OpNodes); err != nil || len(writers) != 2 {
 		t.Fatalf("%+v, %v", writers, err)
 	}
-	if w := writers[1]; w.Node != laptop.directory() || w.ApprovedBy != desktop.directory() || w.Self {
+	if w := writers[1]; w.Node != laptop.directory() || w.ApprovedBy != desktop.directory() || w.Self || w.Approved == nil || w.LastSeen == nil {
 		t.Errorf("the laptop as a writer: %+v", w)
 	}
 	if texts := desktop.Nodes(); len(texts) != 2 || !bytes.Contains(texts[laptop.directory()], []byte(desktop.directory())) {

@@ -77,7 +77,8 @@ type Writer struct {
 	Name        string     `json:"name"`
 	Fingerprint string     `json:"fingerprint"`
 	ApprovedBy  string     `json:"approved_by"` // as Node; empty for the origin
-	LastSeen    *time.Time `json:"last_seen"`   // of its last record here; null: none yet
+	Approved    *time.Time `json:"approved"`    // null if nobody said
+	LastSeen    *time.Time `json:"last_seen"`   // when something it wrote last arrived here; null: nothing yet
 	Self        bool       `json:"self"`
 }
 
