@@ -42,7 +42,8 @@ func TestOrdinaryUser(t *testing.T) {
 		mount --make-rprivate /
 		mknod %[1]s/fuse c 10 229; chmod 666 %[1]s/fuse; mount --bind %[1]s/fuse /dev/fuse
 		exec setpriv --reuid %[4]d --regid %[4]d --clear-groups bash -euc '
-			exec 3> >(%[5]s=%[6]q exec %[2]s > %[1]s/../answers-%[4]d 2>&1 || true)
+			exec 3> >(%[5]s=%[6]q exec %[2]s > %[1]s/../answers-%[4]d 2>&1)
+			server=$!
 			for i in $(seq 100); do grep -q " %[3]s " /proc/self/mounts && break; sleep 0.05; done
 			cd %[3]s
 			echo hello > f; test "$(cat f)" = hello; test "$(stat -c %%u:%%g f)" = %[4]d:%[4]d
@@ -53,6 +54,7 @@ func TestOrdinaryUser(t *testing.T) {
 			test ! -e .hypha/pending/laptop-1f2e3d4c
 			rm -r d f; test -z "$(ls -A)"
 			cd /; fusermount3 -u %[3]s
+			exec 3>&-; wait $server
 			echo all done
 		'`, tmp, binary, dir, nobody, serveEnv, text)
 	os.WriteFile(filepath.Join(filepath.Dir(tmp), fmt.Sprintf("answers-%d", nobody)), nil, 0666)
