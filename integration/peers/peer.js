@@ -2,12 +2,14 @@
 // A real hyperdb 3.5.0 node in memory, driven by JSON lines on stdin and answering with JSON lines on stdout.
 // Bytes are hex. Every command carries an id; its answer carries the same id and either "ok" or "error".
 // Lines without an id are events: a peer connected or left, a secure-ephemeral message arrived.
+const crypto = require('crypto')
 const net = require('net')
 const readline = require('readline')
 const sodium = require('sodium-universal')
 const hyperdb = require('hyperdb')
 const ram = require('random-access-memory')
 const { seal, open } = require('./secure')
+const unseal = require('./unseal')
 
 const hex = b => Buffer.from(b).toString('hex')
 const un = s => Buffer.from(s, 'hex')
@@ -23,7 +25,7 @@ function carry (socket) {
   const stream = db.replicate({ live: options.live, encrypt: options.encrypt, extensions: ['secure-ephemeral'] })
   socket.on('error', err => say({ event: 'socket error', error: err.message }))
   stream.on('error', err => say({ event: 'stream error', error: err.message }))
-  stream.on('close', () => say({ event: 'disconnected' }))
+  socket.on('close', () => say({ event: 'disconnected' }))
   socket.pipe(stream).pipe(socket)
   stream.on('handshake', () => say({ event: 'connected' }))
 }
@@ -103,6 +105,18 @@ const commands = {
     const f = feeds.find(f => hex(f.key) === feed)
     if (!f) throw new Error('no such feed')
     return { block: hex(await p(cb => f.get(seq, { valueEncoding: 'binary' }, cb))) }
+  },
+  // A file of a Hypha, found by its path and opened with the content keys: its SHA-256.
+  async file ({ path, keys }) {
+    const k = { names: un(keys.names), meta: un(keys.meta), blocks: un(keys.blocks) }
+    const get = async key => {
+      const nodes = await p(cb => db.get(key, cb))
+      if (nodes.length !== 1 || nodes[0].deleted) throw new Error(nodes.length + ' values of ' + key)
+      return { feed: db.feeds[nodes[0].feed].key, value: nodes[0].value }
+    }
+    const block = async (feed, seq) => un((await commands.block({ feed: hex(feed), seq })).block)
+    const bytes = await unseal.file(k, path, get, block)
+    return { size: bytes.length, sha256: crypto.createHash('sha256').update(bytes).digest('hex') }
   },
   // The authorise request as the 2019 nodes sent it: no signature, no nonce.
   async ask ({ nodeName }) {
