@@ -47,6 +47,7 @@ type Drive struct {
 	clock   record.Stamp
 	notices []Change // to be told by Run, besides what it folds
 	alarms  []string
+	claim   claim
 	closed  bool
 }
 
@@ -124,6 +125,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	d.alarmForks()
 	d.checkAuthorised()
 	if d.writable.Load() {
 		return d.introduce(ctx)
@@ -205,6 +207,7 @@ func (d *Drive) Run(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	var flushed time.Time
+	var failure string
 	for {
 		select {
 		case <-ctx.Done():
@@ -215,8 +218,11 @@ func (d *Drive) Run(ctx context.Context) error {
 		if err := d.receive(ctx); err != nil && ctx.Err() == nil {
 			d.cfg.Log.Error("fold", "err", err)
 		}
-		if err := d.publish(ctx, false); err != nil && ctx.Err() == nil {
-			d.cfg.Log.Error("publish", "err", err)
+		if err := d.publish(ctx, false); err != nil && ctx.Err() == nil && err.Error() != failure {
+			d.cfg.Log.Error("publish", "err", err) // once, not at every try
+			failure = err.Error()
+		} else if err == nil {
+			failure = ""
 		}
 		if now := d.cfg.Now(); now.Sub(flushed) >= time.Second {
 			flushed = now
@@ -319,15 +325,6 @@ func (d *Drive) mayChange() error {
 		return ErrStopped
 	}
 	return ErrNotAuthorised
-}
-
-// Alarm stops writing on this node for good: a fork or a rollback was seen. The message is kept for Status.
-func (d *Drive) Alarm(err error) {
-	d.mu.Lock()
-	d.alarms = append(d.alarms, err.Error())
-	d.mu.Unlock()
-	d.writable.Store(false)
-	d.cfg.Log.Error("writing stopped", "err", err)
 }
 
 // Authorized reports whether the writer with key is accepted by all nodes.

@@ -38,8 +38,11 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 	d.publishing.Lock()
 	defer d.publishing.Unlock()
 	for {
-		if !d.writable.Load() || d.journal == nil {
+		if !d.writable.Load() || d.journal == nil || d.held() {
 			return nil
+		}
+		if err := d.complete(); err != nil {
+			return err
 		}
 		due := d.due(all)
 		if due == nil {

@@ -135,7 +135,8 @@ func TestAttacksFork(t *testing.T) {
 	var a attacks
 	load(t, "attacks.json", &a)
 	for _, second := range [][]byte{a.Fork.Second, a.Fork.Other} {
-		f := open(t, NewMemory(), Key(a.PublicKey), nil)
+		st := NewMemory()
+		f := open(t, st, Key(a.PublicKey), nil)
 		if err := put(t, f, a.Fork.First); err != nil {
 			t.Fatal(err)
 		}
@@ -146,6 +147,9 @@ func TestAttacksFork(t *testing.T) {
 		}
 		if f.Root() != before || f.Forked() != fork || fork.Ours != before || fork.Theirs.Length == 0 {
 			t.Errorf("head %+v, evidence %+v", f.Root(), fork)
+		}
+		if again := open(t, st, f.Key(), nil).Forked(); again == nil || *again != *fork {
+			t.Errorf("after opening again: %+v", again)
 		}
 	}
 }

@@ -9,13 +9,14 @@
 //
 // # Files
 //
-// A feed is five files in a Storage:
+// A feed is six files in a Storage:
 //
 //	data        the blocks, one after the other; block b begins at the sum of the sizes of the full roots of b
 //	tree        32-byte header, then hash and size (40 bytes) of node i at 32+40i
 //	signatures  32-byte header, then the signature of length L at 32+64(L-1); zeros where nothing was signed
 //	bitfield    32-byte header, then entries of 3,072 bytes: which of 8,192 blocks are stored, which of 16,384 nodes are known
 //	head        two checksummed slots, written in turn: generation, length, bytes, tree hash, signature
+//	fork        empty, or the evidence of a fork: our head and the other one, as slots
 //
 // The first three are the 2019 layout to the byte. The head slot is the commit point. DESIGN suggested bbolt for the lengths: a flat file costs one
 // fsync where bbolt costs two and a page of copy-on-write, has no memory map that dies of SIGBUS when the disk fails, and

@@ -73,7 +73,7 @@ func Open(st Storage, key Key, opts Options) (*Feed, error) {
 	if err := f.readHead(); err != nil {
 		return nil, errors.Join(err, f.files.close())
 	}
-	if err := f.readBitfield(); err != nil {
+	if err := errors.Join(f.readBitfield(), f.readFork()); err != nil {
 		return nil, errors.Join(err, f.files.close())
 	}
 	f.committed = f.head
@@ -102,7 +102,7 @@ func (f *Feed) Root() Head {
 	return f.head
 }
 
-// Forked returns the evidence of a fork that was seen since the feed was opened, or nil.
+// Forked returns the evidence of a fork that was ever seen, or nil.
 func (f *Feed) Forked() *ForkError {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

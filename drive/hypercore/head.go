@@ -112,3 +112,26 @@ func (f *Feed) rootsOnDisk(h Head) ([]Node, error) {
 	}
 	return roots, nil
 }
+
+// writeFork keeps the evidence of a fork for good. Called with mu held: it happens once in the life of a feed.
+func (f *Feed) writeFork() error {
+	b := append(encodeSlot(1, f.fork.Ours), encodeSlot(2, f.fork.Theirs)...)
+	if _, err := f.files.fork.WriteAt(b, 0); err != nil {
+		return fmt.Errorf("keep the evidence of a fork: %w", err)
+	}
+	return f.files.fork.Sync()
+}
+
+// readFork brings back the evidence of an earlier run.
+func (f *Feed) readFork() error {
+	b := make([]byte, 2*slotSize)
+	if err := readFull(f.files.fork, b, 0); err != nil {
+		return fmt.Errorf("read the evidence of a fork: %w", err)
+	}
+	_, ours, ok1 := decodeSlot(b[:slotSize])
+	_, theirs, ok2 := decodeSlot(b[slotSize:])
+	if ok1 && ok2 {
+		f.fork = &ForkError{Feed: f.key, Ours: ours, Theirs: theirs}
+	}
+	return nil
+}

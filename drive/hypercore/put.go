@@ -3,6 +3,7 @@ package hypercore
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 )
 
@@ -51,6 +52,7 @@ func (f *Feed) Put(ctx context.Context, seq uint64, value []byte, p Proof) error
 	case v.fork != nil:
 		if f.fork == nil {
 			f.fork = v.fork
+			return errors.Join(v.fork, f.writeFork())
 		}
 		return v.fork
 	case value != nil && f.data.has(seq):

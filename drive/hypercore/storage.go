@@ -18,7 +18,7 @@ type File interface {
 	Close() error
 }
 
-// Storage opens the files of one feed by name, creating those that are missing: data, tree, signatures, bitfield, head.
+// Storage opens the files of one feed by name, creating those that are missing: data, tree, signatures, bitfield, head, and fork.
 type Storage interface {
 	Open(name string) (File, error)
 }
@@ -45,7 +45,7 @@ func header(kind byte, entry uint16, algorithm string) []byte {
 }
 
 // files are the open files of one feed.
-type files struct{ data, tree, signatures, bitfield, head File }
+type files struct{ data, tree, signatures, bitfield, head, fork File }
 
 func openFiles(st Storage) (f files, err error) {
 	for _, it := range []struct {
@@ -54,7 +54,7 @@ func openFiles(st Storage) (f files, err error) {
 		header []byte
 	}{
 		{"data", &f.data, nil}, {"tree", &f.tree, headerTree}, {"signatures", &f.signatures, headerSignatures},
-		{"bitfield", &f.bitfield, headerBitfield}, {"head", &f.head, nil},
+		{"bitfield", &f.bitfield, headerBitfield}, {"head", &f.head, nil}, {"fork", &f.fork, nil},
 	} {
 		if *it.file, err = st.Open(it.name); err != nil {
 			return f, errors.Join(fmt.Errorf("open %s: %w", it.name, err), f.close())
@@ -70,7 +70,7 @@ func openFiles(st Storage) (f files, err error) {
 }
 
 func (f files) close() (err error) {
-	for _, file := range []File{f.data, f.tree, f.signatures, f.bitfield, f.head} {
+	for _, file := range []File{f.data, f.tree, f.signatures, f.bitfield, f.head, f.fork} {
 		if file != nil {
 			err = errors.Join(err, file.Close())
 		}

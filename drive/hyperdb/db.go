@@ -202,6 +202,9 @@ func (db *DB) look() {
 			}
 			if w.head == nil || w.head.Seq < e.Seq {
 				w.head = e
+				if w == db.local { // the end of the own feed came from a peer
+					db.list, db.inflate = slices.Clone(e.list), e.Inflate
+				}
 			}
 			break
 		}

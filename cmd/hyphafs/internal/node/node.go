@@ -128,7 +128,7 @@ func (n *Node) join() (err error) {
 		Extension:  func(peer replication.PeerID, payload []byte) { n.inbox.Receive(n.urlOf(peer), payload) },
 		AllowClear: n.settings.AllowClear,
 		OnPeer:     func(replication.Peer) { signal(n.newPeer) },
-		OnAhead:    n.ahead,
+		OnAhead:    n.drive.Ahead,
 		OnFork:     func(feed hypercore.Key, evidence *hypercore.ForkError) { n.forked(feed, evidence) },
 		Log:        n.log,
 	})
@@ -160,11 +160,6 @@ func (n *Node) changed(changes []drive.Change) {
 }
 
 func (n *Node) authorised() { n.approve.Do(func() { close(n.approved) }) }
-
-// ahead hears that a peer has more of a feed that this node writes than this node has: the store may be an older copy of itself.
-func (n *Node) ahead(feed hypercore.Key, length uint64, proved bool) {
-	n.log.Warn("a peer has more of this node's own feed", "feed", feed.String(), "length", length, "proved", proved)
-}
 
 // forked stops writing: the writer of feed signed two histories.
 func (n *Node) forked(feed hypercore.Key, evidence *hypercore.ForkError) {
