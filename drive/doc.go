@@ -1,0 +1,61 @@
+// Package drive is one node's Hypha: what its feeds say, and what this node changed and has not published yet. It assembles hypercore feeds, the
+// hyperdb over them and the view, and gives a file system's calls. It knows no FUSE, socket, command line or browser, and builds for
+// GOOS=js GOARCH=wasm; disk space comes in through Config.
+//
+// # Parts
+//
+//	kernel -> names.go inode.go file.go content.go   the calls: overlay over view
+//	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
+//	          publish.go contentpub.go               overlay -> blocks and records in this node's feeds
+//	          fold.go feedset.go                     feeds -> view; which feeds there are
+//	          conflicts.go status.go alarm.go        what a person is told, and asked
+//
+// The feeds are the truth, the view (package view) a pure fold of them, the overlay this node's alone. A call looks into the overlay first and then into
+// the view. It never waits for a signature, the trie or a peer; only reading a block that is not here does (Config.ReadTimeout, then ErrUnavailable).
+//
+// # Overlay and journal
+//
+// The overlay holds inodes (changed, open, or nameless but known to the kernel) and entries (names made or removed here). Each keeps the versions it is based on:
+// what the person had in front of them when the change began. They become the record's replaces, so a change of a peer that arrives
+// meanwhile is not superseded: it stays as a kept head or a conflict copy.
+//
+// Every change is one frame of a sealed journal (package journal, items in frame.go), written with one write before anything is seen: a rename is all
+// or nothing, and the end of the process loses nothing. Bytes of files lie in plain in one sparse file an inode, in blocks of 64 KiB: a write to part of a block that is only
+// in a feed brings that block first. fsync syncs that file, then journals what is durable of the inode, then syncs the journal; callers share its fsync.
+//
+// After a crash the journal says what the overlay was. If the operating system ran on (same boot id), every frame and byte is there. After a power loss only what was fsynced
+// counts for the bytes of an inode; the rest comes from what was published, so zeros never take the place of good bytes.
+//
+// # Publishing
+//
+// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. The bytes go into the content feed first, in
+// appends of 4 MiB, each file as it was at an instant; then one batch of records that is consistent: an entry goes with its inode and with the directory it is in, a
+// move with both its ends. Before the batch the journal notes the intent, so that a crash behind it publishes nothing twice. Then the own feed is folded and the overlay lets go of
+// what did not change meanwhile; what did is based on what was published. What was made and removed in between leaves no record. A deletion of an inode keeps the
+// whole record, so that a concurrent move loses nothing.
+//
+// Scratch names (DefaultScratch) are never published, nor is anything in a directory that has one; moving what other nodes know there is ErrCrossDevice, upon which programs
+// copy and delete.
+//
+// # Power loss and the view
+//
+// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second. A crash loses the tail of the view, which is folded again.
+//
+// # Goroutines and locks
+//
+// The package starts no goroutine: the caller runs Run. Locks, in this order; none is held over a callback:
+//
+//	publishing   one Publish or Authorize; held over appends
+//	folding      one fold
+//	mu           the namespace; held over reads of the view and writes of the journal, not over fsyncs (a new journal excepted) or peers
+//	inode.mu     one inode's record and bytes; held over I/O on its file
+//
+// The journal is replaced with mu and every inode's mu held, so whoever holds either may write to it.
+//
+// # Failures
+//
+// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote. A publish that fails leaves
+// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence. A peer that has more of this node's own feed than
+// this node (a store restored from a backup) is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything
+// is appended.
+package drive
