@@ -29,6 +29,11 @@ type Identity struct {
 	Source    hypercore.Key // the origin's feed: the database, the hyphalink
 	Discovery hypercore.Key // its discovery key
 
+	*secrets // a pointer, since fmt prints an unexported field without asking Format
+}
+
+// secrets are what an Identity hides.
+type secrets struct {
 	secret    ed25519.PrivateKey // of Source
 	ephemeral [32]byte
 	local     [32]byte
@@ -53,14 +58,14 @@ func Derive(ctx context.Context, domain string, passphrase Secret) (*Identity, e
 		return nil, err
 	}
 	defer clear(seed)
-	id := &Identity{Domain: domain, secret: ed25519.NewKeyFromSeed(seed[32:64])}
+	id := &Identity{Domain: domain, secrets: &secrets{secret: ed25519.NewKeyFromSeed(seed[32:64])}}
 	id.Source = hypercore.Key(id.secret.Public().(ed25519.PublicKey))
 	id.Discovery = hypercore.DiscoveryKey(id.Source)
-	if err := id.subkeys([32]byte(seed[:32]), [32]byte(seed[32:64])); err != nil {
+	if err := errors.Join(id.subkeys([32]byte(seed[:32]), [32]byte(seed[32:64])), ctx.Err()); err != nil {
 		id.Wipe()
 		return nil, err
 	}
-	return id, ctx.Err()
+	return id, nil
 }
 
 // scryptSeed is the 64 bytes that everything follows from.
@@ -146,16 +151,16 @@ func (id *Identity) Wipe() {
 }
 
 // String hides the keys.
-func (id *Identity) String() string { return redacted }
+func (id Identity) String() string { return redacted }
 
 // Format hides the keys under every verb.
-func (id *Identity) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+func (id Identity) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 
 // LogValue hides the keys.
-func (id *Identity) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (id Identity) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText hides the keys.
-func (id *Identity) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (id Identity) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // The bounds of a domain, in characters.
 const (
@@ -166,10 +171,10 @@ const (
 // CleanDomain lower-cases a domain and refuses one that a person could not type again: shorter than 3 or longer than 253 characters, with
 // spaces, '/' or control characters.
 func CleanDomain(domain string) (string, error) {
-	domain = strings.ToLower(strings.TrimSpace(domain))
-	if !utf8.ValidString(domain) {
+	if !utf8.ValidString(domain) { // first, since ToLower replaces what is not
 		return "", errors.New("the domain is not UTF-8")
 	}
+	domain = strings.ToLower(strings.TrimSpace(domain))
 	if n := utf8.RuneCountInString(domain); n < minDomain || n > maxDomain {
 		return "", fmt.Errorf("the domain has %d characters; it needs %d to %d", n, minDomain, maxDomain)
 	}

@@ -73,7 +73,9 @@ type Request struct {
 type Inbox struct {
 	cfg InboxConfig
 
-	mu       sync.Mutex // guards what follows; not held while the Authorizer or the Store is called
+	saving sync.Mutex // held while the Store is called, so that the newest refusals are kept; taken before mu
+
+	mu       sync.Mutex // guards what follows; not held while a writer is authorised or the Store is called
 	open     map[hypercore.Key]*Request
 	busy     map[hypercore.Key]bool   // being answered
 	denied   map[string]hypercore.Key // by directory
@@ -131,6 +133,8 @@ func (in *Inbox) save() error {
 	if in.cfg.Store == nil {
 		return nil
 	}
+	in.saving.Lock()
+	defer in.saving.Unlock()
 	in.mu.Lock()
 	denied := map[string]string{}
 	for dir, key := range in.denied {
@@ -213,7 +217,7 @@ func (in *Inbox) allow(peer string, now time.Time) bool {
 		}
 		r = rate{burst, now}
 	}
-	r.left = min(r.left+now.Sub(r.at).Seconds(), burst)
+	r.left = min(r.left+max(now.Sub(r.at).Seconds(), 0), burst)
 	r.at = now
 	ok = r.left >= 1
 	if ok {
@@ -224,24 +228,33 @@ func (in *Inbox) allow(peer string, now time.Time) bool {
 }
 
 // show opens a request or refreshes the one that is open. What a person was shown never changes, but that a signature makes it certain who
-// asks. Called with mu held.
+// asks: a name that is not the signed one would be believed with it, so such a request is replaced, under another directory. Called with mu held.
 func (in *Inbox) show(peer string, a asked, now time.Time) string {
-	if r := in.open[a.key]; r != nil {
-		r.Seen = now
-		if r.Proof == ProofNone && a.proof == ProofSignature {
-			r.Proof = a.proof
-			r.describe()
+	shown := in.open[a.key]
+	if shown != nil {
+		better := shown.Proof == ProofNone && a.proof == ProofSignature
+		if !better || in.busy[a.key] || shown.Name == CleanName(a.name) {
+			if better {
+				shown.Proof = a.proof
+				shown.describe()
+			}
+			if shown.Proof == a.proof {
+				shown.Seen = now
+			}
+			return "repeated"
 		}
-		return "repeated"
 	}
 	r := &Request{Key: a.key, Name: CleanName(a.name), Words: Words(in.cfg.Identity.Source, a.key), Proof: a.proof, Peer: peer, Asked: a.time, Seen: now}
 	r.Dir = record.NodeDir(r.Name, r.Key)
 	for _, other := range in.open {
-		if other.Dir == r.Dir {
+		if other.Dir == r.Dir && other.Key != r.Key {
 			return "ambiguous"
 		}
 	}
-	if len(in.open) >= maxOpen && !in.makeRoom(a.proof) {
+	if _, taken := in.denied[r.Dir]; taken { // by another key: this one is not refused
+		return "ambiguous"
+	}
+	if shown == nil && len(in.open) >= maxOpen && !in.makeRoom(a.proof) {
 		return "full"
 	}
 	r.describe()
@@ -356,6 +369,7 @@ func (in *Inbox) Approve(ctx context.Context, dir string) error {
 	err = in.cfg.Authorizer.Authorize(ctx, key, name)
 	in.mu.Lock()
 	delete(in.busy, key)
+	_, denied := in.denied[dir]
 	if err == nil {
 		in.end(dir, key)
 		delete(in.denied, dir)
@@ -365,6 +379,9 @@ func (in *Inbox) Approve(ctx context.Context, dir string) error {
 		return fmt.Errorf("approve %s: %w", dir, err)
 	}
 	in.cfg.Log.Info("approved", "node", dir)
+	if !denied {
+		return nil
+	}
 	return in.save()
 }
 
@@ -401,7 +418,10 @@ func (in *Inbox) take(dir string, orDenied bool) (hypercore.Key, string, error) 
 		in.busy[key] = true
 		return key, r.Name, nil
 	}
-	if key, ok := in.denied[dir]; ok && orDenied && !in.busy[key] {
+	if key, ok := in.denied[dir]; ok {
+		if !orDenied || in.busy[key] {
+			return key, "", ErrAnswered
+		}
 		in.busy[key] = true
 		return key, dir[:max(len(dir)-9, 0)], nil
 	}

@@ -52,7 +52,7 @@ const (
 // when the request was granted or ctx ends.
 func (r *Requester) Run(ctx context.Context) error {
 	pause := firstPause
-	for {
+	for ctx.Err() == nil && !closed(r.cfg.Authorised) {
 		if err := r.ask(); err != nil {
 			return err
 		}
@@ -64,12 +64,25 @@ func (r *Requester) Run(ctx context.Context) error {
 		case <-r.cfg.Authorised:
 			timer.Stop()
 			return nil
-		case <-r.cfg.NewPeer:
+		case _, ok := <-r.cfg.NewPeer:
 			timer.Stop()
 			pause = firstPause
+			if !ok {
+				r.cfg.NewPeer = nil // no more will be told
+			}
 		case <-timer.C:
 			pause = min(2*pause, lastPause)
 		}
+	}
+	return nil
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -8,16 +8,21 @@ import (
 const redacted = "redacted"
 
 // Secret is bytes that must not be shown: it prints as "redacted" in every way fmt, slog and encoding know. Bytes gives them to who needs them.
-type Secret struct{ b []byte }
+type Secret struct{ b *[]byte } // a pointer, since fmt prints an unexported field without asking Format
 
 // NewSecret keeps b, which the caller gives away.
-func NewSecret(b []byte) Secret { return Secret{b} }
+func NewSecret(b []byte) Secret { return Secret{&b} }
 
 // Bytes returns the secret itself, not a copy.
-func (s Secret) Bytes() []byte { return s.b }
+func (s Secret) Bytes() []byte {
+	if s.b == nil {
+		return nil
+	}
+	return *s.b
+}
 
-// Wipe overwrites the secret as far as Go allows it. It is empty afterwards for all who hold it.
-func (s Secret) Wipe() { clear(s.b) }
+// Wipe overwrites the secret as far as Go allows it. It is zeros afterwards for all who hold it.
+func (s Secret) Wipe() { clear(s.Bytes()) }
 
 // String hides the secret.
 func (s Secret) String() string { return redacted }
