@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +31,10 @@ func TestKill(t *testing.T) {
 	desktop.flags = append(desktop.flags, "--listen", fixed)
 	laptop.flags = append(laptop.flags, "--peer", fixed)
 	w := &writers{t: t, kept: map[string][]byte{}}
+	big := makeBig(t, filepath.Join(desktop.dir, "big"), 256<<20) // on its way across while the first rounds run
+	if out, err := exec.Command("sync", filepath.Join(desktop.dir, "big")).CombinedOutput(); err != nil {
+		t.Fatalf("sync: %v\n%s", err, out)
+	}
 	for round := range kills {
 		victim := []*node{desktop, laptop}[rng.IntN(2)]
 		w.run([]*node{desktop, laptop}, round, rng.Uint64(), func() {
@@ -44,6 +49,11 @@ func TestKill(t *testing.T) {
 	}
 	eventually(t, "everything on both nodes", func() bool { return w.missing(desktop) == "" && w.missing(laptop) == "" })
 	same(t, desktop, laptop)
+	for _, n := range []*node{desktop, laptop} {
+		if got := hash(t, filepath.Join(n.dir, "big")); got != big {
+			t.Errorf("the big file on %s: %s, want %s", n.dir, got, big)
+		}
+	}
 	for _, n := range []*node{desktop, laptop} {
 		n.stop()
 		n.check()
