@@ -1,0 +1,201 @@
+package hypercore
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// pairOf returns a writer with n blocks and an empty reader.
+func pairOf(t testing.TB, n int) (writer, reader *Feed) {
+	t.Helper()
+	secret := ed25519.NewKeyFromSeed(make([]byte, 32))
+	writer = open(t, NewMemory(), Key(secret.Public().(ed25519.PublicKey)), secret)
+	for i := range n {
+		appendAll(t, writer, fmt.Append(nil, "block ", i))
+	}
+	return writer, open(t, NewMemory(), writer.Key(), nil)
+}
+
+func TestGetWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r := pairOf(t, 3)
+		changed, stop := r.Watch()
+		defer stop()
+		got := make(chan []byte)
+		var readers sync.WaitGroup
+		for range 2 {
+			readers.Go(func() {
+				b, err := r.Get(t.Context(), 1)
+				if err != nil {
+					t.Error(err)
+				}
+				got <- b
+			})
+		}
+		synctest.Wait()
+		if wanted := r.Wanted(); len(wanted) != 1 || wanted[0] != 1 {
+			t.Errorf("wanted %v", wanted)
+		}
+		<-changed
+		copyBlock(t, w, r, 0)
+		copyBlock(t, w, r, 1)
+		for range 2 {
+			if b := <-got; string(b) != "block 1" {
+				t.Errorf("%q", b)
+			}
+		}
+		readers.Wait()
+		<-changed
+		if wanted := r.Wanted(); len(wanted) != 0 {
+			t.Errorf("still wanted: %v", wanted)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := r.Get(ctx, 2); !errors.Is(err, context.Canceled) || len(r.Wanted()) != 0 {
+			t.Errorf("%v, wanted %v", err, r.Wanted())
+		}
+		r.Wish(0, 3)
+		if wanted := r.Wanted(); len(wanted) != 1 || wanted[0] != 2 {
+			t.Errorf("wished %v", wanted)
+		}
+	})
+}
+
+// TestClear: cleared blocks are gone from the disk, the rest and the tree stay, and a peer can bring them back.
+func TestClear(t *testing.T) {
+	w, r := pairOf(t, 20)
+	for seq := range w.Len() {
+		copyBlock(t, w, r, seq)
+	}
+	if err := r.Clear(t.Context(), 5, 12); err != nil {
+		t.Fatal(err)
+	}
+	if r.Have() != 13 || r.Has(5) || !r.Has(12) {
+		t.Errorf("%d blocks", r.Have())
+	}
+	if _, err := r.Block(7); !errors.Is(err, ErrNotStored) {
+		t.Error(err)
+	}
+	if seq, ok := r.NextMissing(0); seq != 5 || !ok {
+		t.Errorf("missing %d %v", seq, ok)
+	}
+	raw := make([]byte, 7)
+	if _, err := r.files.data.ReadAt(raw, 5*7); err != nil || !bytes.Equal(raw, make([]byte, 7)) {
+		t.Errorf("the disk still holds %q (%v)", raw, err)
+	}
+	if err := r.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if r.Digest(7) != 1 {
+		t.Errorf("digest %d: the tree forgot", r.Digest(7))
+	}
+	copyBlock(t, w, r, 7)
+	if b, err := r.Block(7); err != nil || string(b) != "block 7" {
+		t.Errorf("%q %v", b, err)
+	}
+	if want := []byte{0b11111001, 0b00001111, 0b11110000}; !bytes.Equal(r.Bitfield(0, 100), want) {
+		t.Errorf("bitfield %08b", r.Bitfield(0, 100))
+	}
+	if got := r.Bitfield(3, 5); !bytes.Equal(got, []byte{0b11001000}) {
+		t.Errorf("bitfield from 3: %08b", got)
+	}
+}
+
+func TestNotWritable(t *testing.T) {
+	w, r := pairOf(t, 1)
+	if _, err := r.Append(t.Context(), [][]byte{{1}}); !errors.Is(err, ErrNotWritable) {
+		t.Error(err)
+	}
+	if _, err := w.Append(t.Context(), [][]byte{make([]byte, MaxBlock+1)}); !errors.Is(err, ErrTooLong) || w.Len() != 1 {
+		t.Errorf("%v, length %d", err, w.Len())
+	}
+	if _, err := Open(NewMemory(), Key{1}, Options{Secret: w.secret}); err == nil {
+		t.Error("a feed was opened with another's secret")
+	}
+}
+
+// TestDamageIsFound: Check names every kind of damage, Open refuses a head that does not hold.
+func TestDamageIsFound(t *testing.T) {
+	secret := ed25519.NewKeyFromSeed(make([]byte, 32))
+	key := Key(secret.Public().(ed25519.PublicKey))
+	for _, name := range []string{"data", "tree", "signatures"} {
+		st := NewMemory()
+		f := open(t, st, key, secret)
+		for i := range 10 {
+			appendAll(t, f, fmt.Append(nil, "block ", i))
+		}
+		file, err := st.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1)
+		if _, err := file.ReadAt(b, 40); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt([]byte{b[0] ^ 1}, 40); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Check(t.Context()); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	st := NewMemory()
+	f := open(t, st, key, secret)
+	appendAll(t, f, []byte("x"))
+	appendAll(t, f, []byte("y"))
+	head, err := st.Open("head")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(2) {
+		if _, err := head.WriteAt([]byte{0xff}, i*slotStride+30); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(st, key, Options{}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a damaged head: %v", err)
+	}
+}
+
+// TestConcurrentUse runs everything at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	w, r := pairOf(t, 1)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for i := range 100 {
+			appendAll(t, w, fmt.Append(nil, "more ", i), fmt.Append(nil, "and ", i))
+		}
+	})
+	all.Go(func() {
+		for r.Have() < 201 {
+			if seq, ok := r.NextMissing(0); ok {
+				copyBlock(t, w, r, seq)
+			} else if w.Len() > r.Len() {
+				copyBlock(t, w, r, w.Len()-1)
+			}
+		}
+	})
+	all.Go(func() {
+		for range 50 {
+			if err := r.Sync(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := w.Sync(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	all.Wait()
+	if err := errors.Join(r.Check(t.Context()), w.Check(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if r.Root() != w.Root() {
+		t.Errorf("%+v\n%+v", r.Root(), w.Root())
+	}
+}
