@@ -35,6 +35,9 @@ func TestIndexProperty(t *testing.T) {
 				rt.Fatal(err)
 			}
 		}
+		for _, n := range nodes { // who does not know a writer yet has not seen its entries, even if it has them
+			exchange(nodes[0], n)
+		}
 		seen := map[Version]map[Version]bool{} // entry -> everything its writer had
 		knows := make([]map[Version]bool, len(nodes))
 		for i := range knows {
