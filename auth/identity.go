@@ -29,7 +29,7 @@ type Identity struct {
 	Source    hypercore.Key // the origin's feed: the database, the hyphalink
 	Discovery hypercore.Key // its discovery key
 
-	*secrets // a pointer, since fmt prints an unexported field without asking Format
+	hidden func() *secrets // a function, since fmt prints an unexported field, and what it points to, without asking Format
 }
 
 // secrets are what an Identity hides.
@@ -58,10 +58,10 @@ func Derive(ctx context.Context, domain string, passphrase Secret) (*Identity, e
 		return nil, err
 	}
 	defer clear(seed)
-	id := &Identity{Domain: domain, secrets: &secrets{secret: ed25519.NewKeyFromSeed(seed[32:64])}}
-	id.Source = hypercore.Key(id.secret.Public().(ed25519.PublicKey))
-	id.Discovery = hypercore.DiscoveryKey(id.Source)
-	if err := errors.Join(id.subkeys([32]byte(seed[:32]), [32]byte(seed[32:64])), ctx.Err()); err != nil {
+	s := &secrets{secret: ed25519.NewKeyFromSeed(seed[32:64])}
+	source := hypercore.Key(s.secret.Public().(ed25519.PublicKey))
+	id := &Identity{Domain: domain, Source: source, Discovery: hypercore.DiscoveryKey(source), hidden: func() *secrets { return s }}
+	if err := errors.Join(s.subkeys([32]byte(seed[:32]), [32]byte(seed[32:64])), ctx.Err()); err != nil {
 		id.Wipe()
 		return nil, err
 	}
@@ -103,15 +103,15 @@ var (
 )
 
 // subkeys derives the symmetric keys: the ephemeral one from the signing seed, as 2019 did, ours from the box seed, which nothing else uses.
-func (id *Identity) subkeys(box, sign [32]byte) (err error) {
-	if id.ephemeral, err = kdf.Key32(sign, 1, contextEphemeral); err != nil {
+func (s *secrets) subkeys(box, sign [32]byte) (err error) {
+	if s.ephemeral, err = kdf.Key32(sign, 1, contextEphemeral); err != nil {
 		return err
 	}
-	if id.local, err = kdf.Key32(box, 1, contextLocal); err != nil {
+	if s.local, err = kdf.Key32(box, 1, contextLocal); err != nil {
 		return err
 	}
-	id.content = &record.Keys{Epochs: map[uint32]record.EpochKeys{}}
-	if id.content.Names, err = kdf.Key32(box, 1, contextContent); err != nil {
+	s.content = &record.Keys{Epochs: map[uint32]record.EpochKeys{}}
+	if s.content.Names, err = kdf.Key32(box, 1, contextContent); err != nil {
 		return err
 	}
 	const epoch = 0
@@ -122,31 +122,32 @@ func (id *Identity) subkeys(box, sign [32]byte) (err error) {
 	if e.Blocks, err = kdf.Key32(box, 16*(epoch+1)+1, contextContent); err != nil {
 		return err
 	}
-	id.content.Epochs[epoch] = e
+	s.content.Epochs[epoch] = e
 	return nil
 }
 
 // SourceSecret returns a copy of the origin's signing key. Only the origin node writes with it.
 func (id *Identity) SourceSecret() ed25519.PrivateKey {
-	return append(ed25519.PrivateKey(nil), id.secret...)
+	return append(ed25519.PrivateKey(nil), id.hidden().secret...)
 }
 
 // Content returns the content keys, which Wipe overwrites.
-func (id *Identity) Content() *record.Keys { return id.content }
+func (id *Identity) Content() *record.Keys { return id.hidden().content }
 
 // Local returns the key that seals what stays on this node.
-func (id *Identity) Local() [32]byte { return id.local }
+func (id *Identity) Local() [32]byte { return id.hidden().local }
 
 // Ephemeral returns the key of secure-ephemeral messages.
-func (id *Identity) Ephemeral() [32]byte { return id.ephemeral }
+func (id *Identity) Ephemeral() [32]byte { return id.hidden().ephemeral }
 
 // Wipe overwrites the secrets as far as Go allows it.
 func (id *Identity) Wipe() {
-	clear(id.secret)
-	clear(id.ephemeral[:])
-	clear(id.local[:])
-	if id.content != nil {
-		id.content.Wipe()
+	s := id.hidden()
+	clear(s.secret)
+	clear(s.ephemeral[:])
+	clear(s.local[:])
+	if s.content != nil {
+		s.content.Wipe()
 	}
 }
 
@@ -204,12 +205,12 @@ func NewWriterKey(rand io.Reader) (ed25519.PrivateKey, error) {
 
 // SealLocal seals what stays on this node. purpose says what it is and must be said again to open it. The caller owns the result.
 func SealLocal(id *Identity, purpose string, plain []byte) ([]byte, error) {
-	return record.SealLocal(id.local, purpose, plain)
+	return record.SealLocal(id.Local(), purpose, plain)
 }
 
 // OpenLocal opens what SealLocal sealed. ErrWrongPassphrase if id is another one than sealed it, or if it was changed.
 func OpenLocal(id *Identity, purpose string, sealed []byte) ([]byte, error) {
-	plain, err := record.OpenLocal(id.local, purpose, sealed)
+	plain, err := record.OpenLocal(id.Local(), purpose, sealed)
 	if errors.Is(err, record.ErrSealed) {
 		return nil, ErrWrongPassphrase
 	}

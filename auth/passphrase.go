@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ccojocar/zxcvbn-go"
 	"github.com/sethvargo/go-diceware/diceware"
@@ -64,8 +65,11 @@ func GeneratePassphrase(rand io.Reader) (string, error) {
 	return strings.Join(made, " "), nil
 }
 
-// maxEstimated bounds the characters that are looked at: the estimator's time grows with their square.
-const maxEstimated = 128
+// What the estimator is given.
+const (
+	maxEstimated = 128 // characters: its time grows with their square
+	minRepeated  = 5   // characters that count only once
+)
 
 // CheckPassphrase estimates how long a chosen passphrase withstands guessing and refuses one below 80 bits with the reason. Words that a guesser would try first,
 // such as the domain and names, are others.
@@ -73,21 +77,48 @@ func CheckPassphrase(passphrase, domain string, others ...string) error {
 	if strings.TrimSpace(passphrase) == "" {
 		return errors.New("it is empty")
 	}
-	lower := strings.ToLower(passphrase)
-	for _, known := range append([]string{domain}, others...) {
-		if known = strings.ToLower(strings.TrimSpace(known)); len(known) > 2 && lower == known {
+	var known []string
+	for _, s := range append([]string{domain}, others...) {
+		known = append(known, ascii(s))
+		if s = strings.TrimSpace(s); len(s) > 2 && strings.EqualFold(strings.TrimSpace(passphrase), s) {
 			return errors.New("it is the domain or the node's name")
 		}
 	}
-	estimated := passphrase
-	if len(estimated) > maxEstimated {
-		estimated = estimated[:maxEstimated]
-	}
-	match := zxcvbn.PasswordStrength(estimated, append([]string{domain}, others...))
+	estimated := ascii(passphrase)
+	match := zxcvbn.PasswordStrength(unrepeated(estimated[:min(len(estimated), maxEstimated)]), known)
 	if match.Entropy < minBits {
 		return fmt.Errorf("it can be guessed in about 2^%.0f tries, and has to take 2^%d: eight random words do", match.Entropy, minBits)
 	}
 	return nil
+}
+
+// ascii makes one lower-case letter of each character that is not ASCII: the estimator counts bytes.
+func ascii(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= utf8.RuneSelf {
+			return 'a' + r%26
+		}
+		return r
+	}, s)
+}
+
+// unrepeated leaves out what came before in s, in any case: the estimator knows only single characters as repeats.
+func unrepeated(s string) string {
+	lower := strings.ToLower(s)
+	var out []byte
+	for i := 0; i < len(s); {
+		n := 0
+		for i+n < len(s) && strings.Contains(lower[:i], lower[i:i+n+1]) {
+			n++
+		}
+		if n >= minRepeated {
+			i += n
+			continue
+		}
+		out = append(out, s[i])
+		i++
+	}
+	return string(out)
 }
 
 // Words are six words that name a request of writer for the database source. Two people compare them; both keys go in, so words of another

@@ -8,17 +8,17 @@ import (
 const redacted = "redacted"
 
 // Secret is bytes that must not be shown: it prints as "redacted" in every way fmt, slog and encoding know. Bytes gives them to who needs them.
-type Secret struct{ b *[]byte } // a pointer, since fmt prints an unexported field without asking Format
+type Secret struct{ b func() []byte } // a function, since fmt prints an unexported field, and what it points to, without asking Format
 
 // NewSecret keeps b, which the caller gives away.
-func NewSecret(b []byte) Secret { return Secret{&b} }
+func NewSecret(b []byte) Secret { return Secret{func() []byte { return b }} }
 
 // Bytes returns the secret itself, not a copy.
 func (s Secret) Bytes() []byte {
 	if s.b == nil {
 		return nil
 	}
-	return *s.b
+	return s.b()
 }
 
 // Wipe overwrites the secret as far as Go allows it. It is zeros afterwards for all who hold it.
