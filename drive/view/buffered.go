@@ -75,14 +75,14 @@ func (b *Buffered) Flush() error {
 	defer b.out.Unlock()
 	b.one.Lock() // no update may be half-way: it would bring the frozen rows back
 	b.mu.Lock()
-	rows := b.fresh
-	b.frozen, b.fresh = rows, &layer{}
+	b.frozen, b.fresh = b.fresh, &layer{}
+	rows := b.frozen.Copy() // of its own: copying a layer, which readers do, changes it
 	b.mu.Unlock()
 	b.one.Unlock()
 	var err error
 	if rows.Len() > 0 {
 		err = b.base.Update(func(tx Tx) (err error) {
-			rows.Copy().Scan(func(key string, value []byte) bool {
+			rows.Scan(func(key string, value []byte) bool {
 				if value == nil {
 					err = tx.Delete([]byte(key))
 				} else {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -290,4 +291,31 @@ func TestBufferedFlush(t *testing.T) {
 	if got := rows(kv) + " " + rows(base); got != "b1c1 b1c1" {
 		t.Error(got)
 	}
+}
+
+// TestBufferedConcurrently reads, updates and flushes at once, for the race detector.
+func TestBufferedConcurrently(t *testing.T) {
+	kv := view.NewBuffered(view.NewMemory())
+	var all sync.WaitGroup
+	for w := range 3 {
+		all.Go(func() {
+			for i := range 200 {
+				var err error
+				switch w {
+				case 0:
+					err = kv.Update(func(tx view.Tx) error { return tx.Put(fmt.Append(nil, i%50), fmt.Append(nil, i)) })
+				case 1:
+					err = kv.View(func(tx view.Tx) error {
+						return tx.Scan(nil, nil, func(_, _ []byte) (bool, error) { return true, nil })
+					})
+				default:
+					err = kv.Flush()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
