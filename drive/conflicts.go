@@ -125,10 +125,6 @@ func (d *Drive) resolve(c Conflict, edit func(*inode, view.Kept) error) error {
 		}
 		in.base = append(slices.Clone(in.base), k.Version)
 		in.rec.Ctime = ch.now.UnixNano()
-		ch.frame.cut(in.id, run{0, 1 << 62})
-		for _, r := range in.present {
-			ch.frame.blocks(in.id, r)
-		}
 	})
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 // A journal frame is a protobuf of items, carried out in order; all of one frame or none. Items:
 //
 //	1 boot            the system's run in which what follows was written
-//	2 inode           {1 id, 2 flags, 3 record}: the inode as it is; the record's replaces are its base
+//	2 inode           {1 id, 2 flags, 3 record, 4 present runs}: the inode as it is; the record's replaces are its base
 //	3 entry           {1 dir, 2 shown name, 3 directory of its place, 4 dirent record, 5 under}
 //	4 inode done      {1 id}: published, or never to be
 //	5 entry done      {1 dir, 2 shown name}
@@ -69,7 +69,15 @@ func (f *frame) inode(in *inode) {
 	if in.published {
 		flags |= flagPublished
 	}
-	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()))
+	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()))
+}
+
+// encode is the runs as varints, first and end of each.
+func (s blockset) encode() (b []byte) {
+	for _, r := range s {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, r.first), r.end)
+	}
+	return b
 }
 
 // record encodes rec with its base.
@@ -100,11 +108,7 @@ func (f *frame) cut(id record.ID, r run) {
 
 // synced adds what a power loss must leave of in. Called with in.mu held.
 func (f *frame) synced(in *inode) {
-	var runs []byte
-	for _, r := range in.present {
-		runs = binary.AppendUvarint(binary.AppendUvarint(runs, r.first), r.end)
-	}
-	f.item(itemSynced, bytesField(1, in.id[:]), bytesField(3, in.record()), bytesField(4, runs))
+	f.item(itemSynced, bytesField(1, in.id[:]), bytesField(3, in.record()), bytesField(4, in.present.encode()))
 }
 
 // parsed is one item taken apart.
@@ -177,7 +181,7 @@ func (p parsed) id(n protowire.Number) (id record.ID, err error) {
 
 func (p parsed) run() run { return run{p.nums[2], p.nums[3]} }
 
-// runs decodes the present runs of a synced item.
+// runs decodes the present runs of an inode or synced item.
 func (p parsed) runs() (s blockset, err error) {
 	for b := p.bytes[4]; len(b) > 0; {
 		first, n := binary.Uvarint(b)

@@ -124,6 +124,10 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 		in = &inode{id: id, first: r.d.cfg.Now()}
 		r.d.overlay.inodes[id] = in
 	}
+	if in.present, err = p.runs(); err != nil {
+		return err
+	}
+	in.unpublished = append(blockset(nil), in.present...)
 	in.rec, in.base = *rec, rec.Replaces
 	in.rec.Replaces = nil
 	in.last = r.d.cfg.Now()
@@ -191,7 +195,7 @@ func (r *replayer) finish() error {
 		}
 	}
 	for id, in := range r.d.overlay.inodes {
-		if in.gone && !in.published {
+		if in.gone && !in.published || !in.dirty { // nameless, or only read
 			delete(r.d.overlay.inodes, id)
 			continue
 		}
@@ -293,7 +297,7 @@ func (r *replayer) bytes(in *inode) error {
 			return errors.Join(err, backing.Close())
 		}
 	}
-	in.backing, in.dirty = backing, true
+	in.backing = backing
 	return nil
 }
 
@@ -405,9 +409,6 @@ func (d *Drive) wholeOverlay() []*frame {
 		}
 		f := next()
 		f.inode(in)
-		for _, r := range in.present {
-			f.blocks(in.id, r)
-		}
 		f.synced(in)
 	}
 	for _, names := range d.overlay.entries {

@@ -39,6 +39,9 @@ func (k *Keys) String() string { return "redacted" }
 // GoString hides the keys.
 func (k *Keys) GoString() string { return "redacted" }
 
+// Format hides the keys under every verb.
+func (k *Keys) Format(f fmt.State, _ rune) { fmt.Fprint(f, "redacted") }
+
 // LogValue hides the keys.
 func (k *Keys) LogValue() slog.Value { return slog.StringValue("redacted") }
 

@@ -147,7 +147,7 @@ func TestSealing(t *testing.T) {
 
 func TestKeysAreHidden(t *testing.T) {
 	k := testKeys()
-	for _, s := range []string{fmt.Sprint(k), fmt.Sprintf("%v %+v %#v %s", k, k, k, k)} {
+	for _, s := range []string{fmt.Sprint(k), fmt.Sprintf("%v %+v %#v %s", k, k, k, k), fmt.Sprintf("%d %x %q", k, k, k)} {
 		if strings.Contains(s, "[") || !strings.Contains(s, "redacted") {
 			t.Error(s)
 		}
