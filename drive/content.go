@@ -263,7 +263,7 @@ const (
 )
 
 // Allocate is fallocate(2) with the mode bits of Linux: 0 and 1 (keep size) reserve nothing, since space is taken when blocks are written; 3 (punch
-// hole, keep size) and 16 (zero range) make holes. Others are ErrNotSupported.
+// hole, keep size) and 16 (zero range) make holes. Others are ErrNotSupported. The mode stays: who may not keep suid is the caller's matter.
 func (f *File) Allocate(ctx context.Context, mode uint32, off, length int64) error {
 	if err := f.d.mayChange(); err != nil {
 		return err
@@ -290,7 +290,6 @@ func (f *File) Allocate(ctx context.Context, mode uint32, off, length int64) err
 	f.in.mu.Lock()
 	defer f.in.mu.Unlock()
 	if mode&keepSize == 0 && end > f.in.rec.Size {
-		killPriv(&f.in.rec)
 		return f.d.resize(f.in, end)
 	}
 	return nil
@@ -319,7 +318,7 @@ func (f *File) zero(ctx context.Context, off, end uint64) error {
 			continue
 		}
 		k := min(end, (n+1)<<blockShift) - off
-		if _, err := f.WriteAt(ctx, zeros[:k], int64(off), true); err != nil {
+		if _, err := f.WriteAt(ctx, zeros[:k], int64(off), false); err != nil {
 			return err
 		}
 		off += k
@@ -340,7 +339,6 @@ func (f *File) hole(r run) error {
 	}
 	now := f.d.cfg.Now()
 	in.touch(now)
-	killPriv(&in.rec)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	in.cutBlocks(r)
 	var fr frame

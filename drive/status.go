@@ -67,7 +67,7 @@ func (d *Drive) Status() (Status, error) {
 		in.mu.RLock()
 		if in.dirty && in.rec.Kind != record.Dir && (in.published || !in.gone && !d.onlyHere(id)) {
 			s.UnpublishedFiles++
-			s.UnpublishedBytes += in.unpublished.count() << blockShift
+			s.UnpublishedBytes += min(in.unpublished.count()<<blockShift, in.rec.Size)
 		}
 		in.mu.RUnlock()
 	}
