@@ -102,17 +102,29 @@ func TestNpmReadsOurs(t *testing.T) {
 	}
 }
 
-// TestNpmOrigin: hyphafs signs in to a database whose origin is an npm hyperdb, is authorised by it, and what it writes verifies there.
+// TestNpmOrigin: hyphafs signs in to a database whose origin is an npm hyperdb, is authorised by it, and what it writes verifies there. Encrypted, hyphafs
+// dials; in the clear, which it never dials, the origin does.
 func TestNpmOrigin(t *testing.T) {
+	for _, encrypt := range []bool{true, false} {
+		t.Run(fmt.Sprintf("encrypt %v", encrypt), func(t *testing.T) { npmOrigin(t, encrypt) })
+	}
+}
+
+func npmOrigin(t *testing.T, encrypt bool) {
 	needNode(t)
 	id := identity(t)
 	p := startPeer(t)
-	p.do("start", map[string]any{"seed": hex.EncodeToString(ed25519.PrivateKey(id.SourceSecret()).Seed()), "encrypt": true, "ephemeral": ephemeralKey(id)}, nil)
+	p.do("start", map[string]any{"seed": hex.EncodeToString(ed25519.PrivateKey(id.SourceSecret()).Seed()), "encrypt": encrypt, "ephemeral": ephemeralKey(id)}, nil)
 	p.do("put", map[string]any{"key": "table", "value": "7b7d"}, nil)
-	var listening struct{ Port int }
-	p.do("listen", nil, &listening)
 	laptop := newNode(t, "B")
-	laptop.signIn("Laptop", fmt.Sprintf("tcp://127.0.0.1:%d", listening.Port))
+	if encrypt {
+		var listening struct{ Port int }
+		p.do("listen", nil, &listening)
+		laptop.signIn("Laptop", fmt.Sprintf("tcp://127.0.0.1:%d", listening.Port))
+	} else {
+		laptop.mount("--sign-in", "--domain", "anna.example", "--name", "Laptop", "--listen", "tcp://127.0.0.1:0", "--allow-clear")
+		p.do("connect", map[string]any{"port": port(t, laptop.listening())}, nil)
+	}
 	asked := p.await("request", func(e event) bool { return e.Event == "message" && strings.Contains(e.Text, `"authorise"`) })
 	_, rest, _ := strings.Cut(asked.Text, `"readKey":"`)
 	key := rest[:64]
