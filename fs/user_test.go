@@ -14,7 +14,7 @@ import (
 func TestOrdinaryUser(t *testing.T) {
 	for _, tool := range []string{"fusermount3", "unshare", "setpriv"} {
 		if _, err := exec.LookPath(tool); err != nil || os.Geteuid() != 0 {
-			t.Skipf("needs root and %s", tool)
+			missing(t, "needs root and "+tool)
 		}
 	}
 	tmp := t.TempDir()

@@ -78,7 +78,7 @@ func (j *Journal) read(size int64) (plain []byte, length int64, err error) {
 		return nil, 0, fmt.Errorf("read the journal: %w", err)
 	}
 	n := int64(binary.BigEndian.Uint32(head[:]))
-	if n > maxFrame || j.size+4+n > size {
+	if n == 0 || n > maxFrame || j.size+4+n > size {
 		return nil, 0, nil
 	}
 	sealed := make([]byte, n)

@@ -83,6 +83,7 @@ func TestOtherName(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 7})
+	f.Add([]byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		file := file(t, hypercore.NewMemory())
 		if _, err := file.WriteAt(b, 0); err != nil {
