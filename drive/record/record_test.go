@@ -212,7 +212,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(sealed)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if plain, err := testKeys().Open(hypercore.Key{1}, "f/x", b); err == nil && (len(plain) > len(b) || !bytes.Equal(b, sealed)) {
+		if plain, err := testKeys().Open(hypercore.Key{1}, "f/x", b); err == nil && string(plain) != "plain" {
 			t.Fatalf("%x opened to %x", b, plain)
 		}
 	})
