@@ -379,10 +379,12 @@ func (in *Inbox) Approve(ctx context.Context, dir string) error {
 		return fmt.Errorf("approve %s: %w", dir, err)
 	}
 	in.cfg.Log.Info("approved", "node", dir)
-	if !denied {
-		return nil
+	if denied {
+		if err := in.save(); err != nil { // the approval is durable all the same
+			in.cfg.Log.Error("the refusal could not be taken back", "node", dir, "err", err)
+		}
 	}
-	return in.save()
+	return nil
 }
 
 // Deny refuses the node that asked in dir, for good: its requests are dropped until it is approved. ErrNotAuthorised, ErrGone, ErrAnswered.

@@ -146,3 +146,17 @@ func TestWords(t *testing.T) {
 		t.Errorf("%q, want %q", first, want)
 	}
 }
+
+// TestFewRandomWordsAreWeak: six words of the list are 78 bits, whatever the estimator thinks of them.
+func TestFewRandomWordsAreWeak(t *testing.T) {
+	for _, weak := range []string{
+		"sterility gallows marmalade borough nectar", "sterility gallows marmalade borough nectar pliable", "sterility-gallows-marmalade-borough-nectar-pliable",
+	} {
+		if err := CheckPassphrase(weak, "anna.example"); err == nil {
+			t.Errorf("%q was taken", weak)
+		}
+	}
+	if err := CheckPassphrase("sterility gallows marmalade borough nectar pliable unwrapped twine", "anna.example"); err != nil {
+		t.Error(err)
+	}
+}
