@@ -29,10 +29,11 @@ type pieces struct {
 func (d *Drive) publishContent(ctx context.Context, due map[record.ID]*candidate) error {
 	p := &pieces{d: d}
 	for _, c := range due {
-		if err := ctx.Err(); err != nil {
-			return err
+		err := ctx.Err()
+		if err == nil {
+			err = p.file(ctx, c)
 		}
-		if err := p.file(ctx, c); err != nil {
+		if err != nil {
 			p.putBack()
 			return err
 		}
@@ -67,6 +68,7 @@ func (p *pieces) file(ctx context.Context, c *candidate) error {
 		for n := r.first; n < r.end; n++ {
 			at := (n - r.first) << blockShift
 			if err := p.block(ctx, c, n, plain[at:min(at+blockSize, uint64(len(plain)))]); err != nil {
+				in.putBack(run{n, r.end})
 				return err
 			}
 		}
@@ -140,12 +142,18 @@ func cutAll(extents []record.Extent, runs []run) []record.Extent {
 // putBack makes the blocks that were collected unpublished again.
 func (p *pieces) putBack() {
 	for _, at := range p.of {
-		in := at.cand.in
-		in.mu.Lock()
-		if in.present.has(at.n) {
-			in.unpublished.add(run{at.n, at.n + 1})
-		}
-		in.mu.Unlock()
+		at.cand.in.putBack(run{at.n, at.n + 1})
 	}
 	p.blocks, p.of, p.bytes = nil, nil, 0
+}
+
+// putBack makes blocks unpublished again that were not cut off meanwhile.
+func (in *inode) putBack(r run) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for n := r.first; n < r.end; n++ {
+		if in.present.has(n) {
+			in.unpublished.add(run{n, n + 1})
+		}
+	}
 }

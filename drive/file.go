@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"syscall"
 
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/journal"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -102,31 +105,60 @@ func (f *File) Close() error {
 // Sync makes the file durable on this node: bytes, size and name.
 func (f *File) Sync(ctx context.Context, _ bool) error {
 	in := f.in
-	in.mu.RLock()
-	if !in.dirty {
+	for {
+		in.mu.RLock()
+		was := in.state()
 		in.mu.RUnlock()
-		return f.d.SyncDir(ctx, in.id)
-	}
-	backing := in.backing
-	var fr frame
-	fr.synced(in)
-	in.mu.RUnlock()
-	if backing != nil {
-		if err := backing.Sync(); err != nil {
-			return noSpace(fmt.Errorf("sync: %w", err))
+		if !was.dirty {
+			return f.d.SyncDir(ctx, in.id)
 		}
-		if err := f.d.cfg.Work.SyncNames(); err != nil {
-			return noSpace(fmt.Errorf("sync: %w", err))
+		if was.backing != nil {
+			if err := errors.Join(was.backing.Sync(), f.d.cfg.Work.SyncNames()); err != nil {
+				return noSpace(fmt.Errorf("sync: %w", err))
+			}
+		}
+		j, err := f.d.logSynced(in, was)
+		if err != nil {
+			return err
+		}
+		if j != nil {
+			return noSpace(j.Sync())
 		}
 	}
-	f.d.mu.RLock()
-	err := f.d.log(&fr)
-	j := f.d.journal
-	f.d.mu.RUnlock()
-	if err != nil {
-		return err
+}
+
+// syncState is an inode at the beginning of a Sync.
+type syncState struct {
+	dirty   bool
+	backing hypercore.File
+	size    uint64
+	base    []record.Version
+	present blockset
+	frame   frame
+}
+
+// state returns what Sync is about to make durable. Called with in.mu held.
+func (in *inode) state() (s syncState) {
+	s.dirty, s.backing, s.size, s.base = in.dirty, in.backing, in.rec.Size, in.base
+	s.present = append(blockset(nil), in.present...)
+	s.frame.synced(in)
+	return s
+}
+
+// logSynced journals that the state was is durable, and returns the journal. It returns nil if that is no longer worth saying: the file was published
+// or cut meanwhile.
+func (d *Drive) logSynced(in *inode, was syncState) (*journal.Journal, error) {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) {
+		return nil, nil
 	}
-	return noSpace(j.Sync())
+	for _, r := range was.present {
+		if len(in.present.missing(r)) > 0 {
+			return nil, nil
+		}
+	}
+	return d.journal, d.log(&was.frame)
 }
 
 // noSpace lets a full disk be told apart.

@@ -92,6 +92,15 @@ func (f *frame) entry(e *entry) {
 	f.item(itemEntry, bytesField(1, e.dir[:]), bytesField(2, []byte(e.name)), bytesField(3, e.place.Dir[:]), bytesField(4, d.Encode()), bytesField(5, e.under[:]))
 }
 
+// published says that what the journal had of in, what was fsynced as well, is done; what changed since comes behind it. Called with Drive.mu and
+// in.mu held.
+func (f *frame) published(in *inode) {
+	f.inodeDone(in.id)
+	if in.dirty {
+		f.inode(in)
+	}
+}
+
 func (f *frame) inodeDone(id record.ID) { f.item(itemInodeDone, bytesField(1, id[:])) }
 
 func (f *frame) entryDone(e *entry) {

@@ -328,6 +328,7 @@ func (d *Drive) abandon(c *cut) {
 func (d *Drive) finish(c *cut, first uint64) error {
 	var f frame
 	var clean []*inode
+	var failed error
 	version := func(i int) []record.Version {
 		return []record.Version{{Feed: d.self, Seq: first + uint64(i)}}
 	}
@@ -340,9 +341,13 @@ func (d *Drive) finish(c *cut, first uint64) error {
 		if in.changes == cand.changes {
 			in.dirty = false
 			clean = append(clean, in)
-			f.inodeDone(in.id)
+		}
+		if in.opens == 0 { // only who holds d.mu changes it
+			f.published(in)
 		} else {
-			f.inode(in)
+			var own frame // journalled before a handle changes it further
+			own.published(in)
+			failed = errors.Join(failed, d.log(&own))
 		}
 		in.mu.Unlock()
 	}, func(i, k int, e *entry) {
@@ -357,7 +362,7 @@ func (d *Drive) finish(c *cut, first uint64) error {
 			f.entry(now)
 		}
 	})
-	if err := d.log(&f); err != nil {
+	if err := errors.Join(failed, d.log(&f)); err != nil {
 		return err
 	}
 	for _, in := range clean {

@@ -44,6 +44,7 @@ func (d *Drive) replay() error {
 type syncedState struct {
 	rec     record.Inode
 	present blockset
+	intents int // how many came before
 }
 
 // replayer is one replay. The drive is not in use yet: it takes no locks.
@@ -95,13 +96,18 @@ func (r *replayer) item(p parsed) error {
 		if in != nil {
 			in.cutBlocks(p.run())
 		}
+		if s, ok := r.synced[id]; ok { // what was cut off on purpose does not come back as zeros
+			s.present.remove(p.run())
+			s.rec.Extents = cutExtents(s.rec.Extents, p.run())
+			r.synced[id] = s
+		}
 	case itemSynced:
 		rec, err := record.DecodeInode(p.bytes[3])
 		if err != nil {
 			return err
 		}
 		present, err := p.runs()
-		r.synced[id] = syncedState{*rec, present}
+		r.synced[id] = syncedState{*rec, present, len(r.intents)}
 		return err
 	}
 	return nil
@@ -132,6 +138,10 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 	in.rec.Replaces = nil
 	in.last = r.d.cfg.Now()
 	in.dirty, in.gone, in.published = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0
+	if s, ok := r.synced[id]; ok && s.rec.Size > in.rec.Size { // an inode item has a smaller size only if the file was cut
+		s.rec.Size = in.rec.Size
+		r.synced[id] = s
+	}
 	return nil
 }
 
@@ -189,9 +199,9 @@ func (r *replayer) intent(p parsed) error {
 
 // finish settles what the last batches came to, and what a power loss left of the bytes.
 func (r *replayer) finish() error {
-	for _, i := range r.intents {
+	for n, i := range r.intents {
 		if r.d.own != nil && r.d.own.Len() > i.first {
-			r.carryOut(i)
+			r.carryOut(n, i)
 		}
 	}
 	for id, in := range r.d.overlay.inodes {
@@ -224,22 +234,30 @@ func (r *replayer) finish() error {
 	return nil
 }
 
-// carryOut does what Drive.finish did not come to: the batch is in the feed.
-func (r *replayer) carryOut(i *intent) {
+// carryOut does what Drive.finish did not come to, if batch n is in the feed. One that failed left an intent as well, and another batch or an
+// authorisation may stand at its place: only what the feed has there counts.
+func (r *replayer) carryOut(n int, i *intent) {
+	stands := func(seq uint64, key string) bool {
+		e, err := r.d.db.Entry(r.d.self, seq)
+		return err == nil && e.Key == key
+	}
 	for id, seq := range i.inodes {
 		in := r.d.overlay.inodes[id]
-		if in == nil {
+		if in == nil || !stands(seq, record.InodeKey(id)) {
 			continue
 		}
 		in.published = true
 		in.base = []record.Version{{Feed: r.d.self, Seq: seq}}
+		if s, ok := r.synced[id]; ok && s.intents <= n && !i.touched[id] { // what was published is newer
+			delete(r.synced, id)
+		}
 		if !i.touched[id] && len(in.present) == 0 { // bytes may have been written since without a frame
 			delete(r.d.overlay.inodes, id)
 		}
 	}
 	for k, seq := range i.entries {
 		e := r.d.overlay.entry(record.ID([]byte(k[0])), k[1])
-		if e == nil {
+		if e == nil || !stands(seq, record.DirentKey(e.place.Dir, r.d.cfg.Keys.Token(e.place.Dir, e.place.Name))) {
 			continue
 		}
 		e.base = []record.Version{{Feed: r.d.self, Seq: seq}}
@@ -283,7 +301,7 @@ func (r *replayer) bytes(in *inode) error {
 	if err != nil {
 		return errors.Join(err, backing.Close())
 	}
-	if r.sameBoot && len(in.present) > 0 {
+	if len(in.present) > 0 && (r.sameBoot || uint64(size) < in.rec.Size) { // shorter than it was when it was synced: it was cut since
 		in.rec.Size = uint64(size)
 		in.present.remove(run{blocksOf(in.rec.Size), 1 << 62})
 		in.unpublished.remove(run{blocksOf(in.rec.Size), 1 << 62})

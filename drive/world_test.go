@@ -71,7 +71,7 @@ func (w *world) start() {
 			if w.feeds[name] == nil {
 				w.feeds[name] = hypercore.NewMemory()
 			}
-			return w.feeds[name]
+			return failing{w.feeds[name], name == hypercore.DiscoveryKey(public(w.n)).String()}
 		},
 		View: w.kv, Work: w.work, Keys: testKeys, Local: [32]byte{w.n}, Source: public(1), Writer: secret(w.n), Name: fmt.Sprintf("Node %d", w.n),
 		Now: func() time.Time {

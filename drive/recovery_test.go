@@ -1,0 +1,155 @@
+package drive
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+func mustWrite(t *testing.T, f *File, s string, off int64) {
+	t.Helper()
+	if _, err := f.WriteAt(t.Context(), []byte(s), off, true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// published, partial write fsynced, truncated without fsync, power loss: must be old or empty, not zeros.
+func TestCutAfterSyncPowerLoss(t *testing.T) {
+	a := newWorld(t, 1)
+	big := strings.Repeat("x", 200_000)
+	id := a.put(record.Root, "f", big)
+	a.publishNow()
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, "y", 0)
+	if err := f.Sync(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.SetAttr(t.Context(), AttrChange{Size: new(uint64)}); err != nil {
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	got, err := a.read(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(got, "\x00"); n > 0 {
+		t.Errorf("size %d with %d zero bytes", len(got), n)
+	}
+}
+
+// the content append fails half way through a run of blocks.
+func TestAppendThatFails(t *testing.T) {
+	a := newWorld(t, 1)
+	a.put(record.Root, "s", strings.Repeat("s", 60_000))
+	var ids []record.ID
+	var texts []string
+	for i := range 3 {
+		text := strings.Repeat(fmt.Sprintf("%d", i+1), 3_000_000)
+		ids = append(ids, a.put(record.Root, fmt.Sprintf("big%d", i), text))
+		texts = append(texts, text)
+	}
+	ctx := context.WithoutCancel(t.Context())
+	fail.Store(true)
+	err := a.Publish(ctx)
+	fail.Store(false)
+	t.Log("publish with a full disk:", err)
+	a.publishNow()
+	for i, id := range ids {
+		got, err := a.read(id)
+		if got != texts[i] || err != nil {
+			t.Errorf("big%d: %d bytes, %d zeros, %v", i, len(got), strings.Count(got, "\x00"), err)
+		}
+	}
+}
+
+// an intent of a batch that failed, then another append at the same place, then kill -9.
+func TestBatchThatFailed(t *testing.T) {
+	a := newWorld(t, 1)
+	a.put(record.Root, "keep", "")
+	a.mkdir(record.Root, "dir")
+	failOwn.Store(true)
+	err := a.Publish(t.Context())
+	failOwn.Store(false)
+	t.Log("publish:", err)
+	if err := a.Authorize(t.Context(), public(2), "Second"); err != nil {
+		t.Fatal(err)
+	}
+	before := a.tree()
+	a.crash("boot 1")
+	if got := a.tree(); got != before {
+		t.Errorf("before:\n%safter:\n%s", before, got)
+	}
+}
+
+// lateCtx ends after a number of looks at it.
+type lateCtx struct {
+	context.Context
+	left atomic.Int32
+}
+
+func (c *lateCtx) Err() error {
+	if c.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// the context of Run ends between two files of one append; Close publishes the rest.
+func TestPublishThatEnds(t *testing.T) {
+	a := newWorld(t, 1)
+	var ids []record.ID
+	for _, n := range []string{"a", "b", "c"} {
+		ids = append(ids, a.put(record.Root, n, "text"))
+	}
+	ctx := &lateCtx{Context: t.Context()}
+	ctx.left.Store(2)
+	t.Log(a.Publish(ctx))
+	a.publishNow()
+	for _, id := range ids {
+		if got, err := a.read(id); got != "text" || err != nil {
+			t.Errorf("%q %v", got, err)
+		}
+	}
+}
+
+// fsynced short, published longer, changed again without fsync, power loss: what was published must not shrink.
+func TestPowerLossAfterPublish(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		a := newWorld(t, 1)
+		id := a.put(record.Root, "f", "")
+		f, err := a.Open(t.Context(), id, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, f, "1234", 0)
+		if err := f.Sync(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		long := strings.Repeat("published", 20000)
+		mustWrite(t, f, long, 4)
+		if again { // changes while the batch is under way
+			due := a.due(true)
+			if err := a.publishContent(t.Context(), due); err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, f, "x", int64(4+len(long)))
+			if _, err := a.publishRecords(t.Context(), due, true); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			a.publishNow()
+			mustWrite(t, f, "x", int64(4+len(long)))
+		}
+		a.crash("boot 2")
+		if got, err := a.read(id); !strings.HasPrefix(got, "1234"+long) || err != nil {
+			t.Errorf("again %v: %d bytes, %d zeros, of %d published, %v", again, len(got), strings.Count(got, "\x00"), 4+len(long), err)
+		}
+	}
+}
