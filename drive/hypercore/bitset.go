@@ -46,6 +46,29 @@ func (s bitset) nextClear(from, end uint64) (uint64, bool) {
 	return 0, false
 }
 
+// last returns the greatest number below below that is in the set. It costs the pages that are there, not the numbers.
+func (s bitset) last(below uint64) (uint64, bool) {
+	for {
+		page, found := uint64(0), false
+		for n := range s {
+			if n*8*pageBytes < below && (!found || n > page) {
+				page, found = n, true
+			}
+		}
+		if !found {
+			return 0, false
+		}
+		for n := min(below, (page+1)*8*pageBytes); n > page*8*pageBytes; {
+			if n%8 == 0 && s[page][(n-1)/8%pageBytes] == 0 {
+				n -= 8
+			} else if n--; s.has(n) {
+				return n, true
+			}
+		}
+		below = page * 8 * pageBytes
+	}
+}
+
 // count returns how many numbers are in the set.
 func (s bitset) count() (n uint64) {
 	for _, p := range s {

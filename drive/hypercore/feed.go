@@ -116,6 +116,16 @@ func (f *Feed) Has(seq uint64) bool {
 	return f.data.has(seq)
 }
 
+// LastStored returns the greatest block below below that is stored.
+func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if below > 0 && f.data.has(below-1) {
+		return below - 1, true
+	}
+	return f.data.last(below)
+}
+
 // Have returns how many blocks are stored.
 func (f *Feed) Have() uint64 {
 	f.mu.RLock()

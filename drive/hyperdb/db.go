@@ -18,6 +18,7 @@ type Log interface {
 	Key() hypercore.Key
 	Len() uint64
 	Has(seq uint64) bool
+	LastStored(below uint64) (seq uint64, ok bool) // greatest stored block below below, without looking at each
 	Block(seq uint64) ([]byte, error)
 	Append(ctx context.Context, blocks [][]byte) (first uint64, err error)
 }
@@ -189,14 +190,11 @@ func (db *DB) news() (tell []Writer) {
 func (db *DB) look() {
 	for _, w := range db.byKey {
 		length := w.log.Len()
-		for seq := length; seq > max(w.scanned, 1); seq-- {
-			if !w.log.Has(seq - 1) {
-				continue
-			}
-			e, err := db.entry(w, seq-1)
+		for seq, ok := w.log.LastStored(length); ok && seq >= max(w.scanned, 1); seq, ok = w.log.LastStored(seq) {
+			e, err := db.entry(w, seq)
 			if err != nil {
 				if !errors.Is(err, hypercore.ErrNotStored) { // else the list it needs is still on its way
-					db.warn(w, seq-1, err)
+					db.warn(w, seq, err)
 				}
 				continue
 			}
@@ -372,11 +370,10 @@ func (db *DB) Clock() map[hypercore.Key]uint64 {
 
 // seen is the clock of a feed: the blocks up to the newest that is stored.
 func (w *writer) seen() uint64 {
-	n := w.log.Len()
-	for n > 0 && !w.log.Has(n-1) {
-		n--
+	if seq, ok := w.log.LastStored(w.log.Len()); ok {
+		return seq + 1
 	}
-	return n
+	return 0
 }
 
 // Heads returns the newest entry of each feed that no other newest entry has seen, in the order the feeds were learned.

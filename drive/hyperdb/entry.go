@@ -19,6 +19,7 @@ const (
 	maxInteger  = 1 << 53 // JavaScript's safe integers
 	maxTrie     = 1 << 20 // bytes
 	maxPointers = 1 << 16 // in one trie
+	maxShared   = 1 << 10 // under one value; add compares each with all before it
 )
 
 // Version names an entry: block Seq of Feed.

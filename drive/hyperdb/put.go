@@ -154,6 +154,15 @@ func (b *batch) put(key string, op Op) {
 type walk struct {
 	batch *batch
 	entry *Entry
+	// taken is nil until a walker first splits: positions only grow, so no step can come twice before. One taken twice adds nothing;
+	// without this a web of pointers doubles the walkers at every digit.
+	taken map[step]bool
+}
+
+// step is a walker at a position of the path, over an entry.
+type step struct {
+	position int
+	at       Version
 }
 
 // from follows the way of the new entry through the trie of head, from position i on.
@@ -175,7 +184,7 @@ func (w *walk) from(i int, head *Entry) {
 		}
 		var ahead []*Entry
 		for _, p := range at[digit] {
-			if e := w.batch.follow(head, p); e != nil {
+			if e := w.batch.follow(head, p); e != nil && w.take(step{i + 1, e.Version}, len(at[digit]) > 1) {
 				ahead = append(ahead, e)
 			}
 		}
@@ -187,6 +196,21 @@ func (w *walk) from(i int, head *Entry) {
 		}
 		head = ahead[0]
 	}
+}
+
+// take reports whether s is new. Nothing is remembered before the first split.
+func (w *walk) take(s step, split bool) bool {
+	if w.taken == nil && split {
+		w.taken = map[step]bool{}
+	}
+	if w.taken == nil {
+		return true
+	}
+	if w.taken[s] {
+		return false
+	}
+	w.taken[s] = true
+	return true
 }
 
 // keepOthers takes over the pointers that lead away from our own way.

@@ -79,7 +79,9 @@ func decodeTrie(b []byte, feeds int) (trie, error) {
 				if pointers++; d.failed || f>>1 >= uint64(feeds) || seq == 0 || pointers > maxPointers {
 					return nil, bad("pointer to feed %d, block %d", f>>1, seq)
 				}
-				t.add(int(position), digit, pointer{int(f >> 1), seq})
+				if t.add(int(position), digit, pointer{int(f >> 1), seq}); len(t[int(position)][digit]) > maxShared {
+					return nil, bad("more than %d pointers under one value", maxShared)
+				}
 			}
 		}
 	}

@@ -96,6 +96,15 @@ func (l *memoryLog) Has(seq uint64) bool {
 	return seq < l.Len() && l.blocks[seq] != nil
 }
 
+func (l *memoryLog) LastStored(below uint64) (uint64, bool) {
+	for seq := min(below, l.Len()); seq > 0; seq-- {
+		if l.blocks[seq-1] != nil {
+			return seq - 1, true
+		}
+	}
+	return 0, false
+}
+
 func (l *memoryLog) Block(seq uint64) ([]byte, error) {
 	if !l.Has(seq) {
 		return nil, hypercore.ErrNotStored

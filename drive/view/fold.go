@@ -280,9 +280,49 @@ func (f *fold) takeWriter(feed hypercore.Key, version record.Version, w *record.
 	if err != nil {
 		return err
 	}
+	was, _, _ := h.winner(writers)
 	h.arrive(writers, version, w, f.arrived)
+	is, _, _ := h.winner(writers)
+	if was.record != nil && is.record != nil && was.record.Name == is.record.Name {
+		f.put(row, h.encode(writers))
+		return nil
+	}
+	places, err := f.conflicting()
+	if err != nil {
+		return err
+	}
+	before := make(map[place]map[string]record.ID, len(places))
+	for p := range places {
+		if before[p], err = f.shownAt(p); err != nil {
+			return err
+		}
+	}
 	f.put(row, h.encode(writers))
+	for p, names := range before { // the names of its conflicts differ now
+		if err := f.compare(p, names); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// conflicting lists the keys that may show more than one inode, those of this very fold included.
+func (f *fold) conflicting() (map[place]bool, error) {
+	places := map[place]bool{}
+	for _, letter := range []byte{rowShared, rowOrphans} {
+		if err := f.scan([]byte{letter}, func(row, _ []byte) (bool, error) {
+			places[parsePlace(row[1:])] = true
+			return true, nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	for row, plain := range f.dirty {
+		if plain != nil && (row[0] == rowShared || row[0] == rowOrphans) {
+			places[parsePlace([]byte(row[1:]))] = true
+		}
+	}
+	return places, nil
 }
 
 // maxDepth bounds how far up a resurrection reaches, so that a cycle of directories ends.

@@ -133,7 +133,7 @@ func join(es []entity) []entity {
 }
 
 // nameAll gives the winner the name and every other one a conflict name of its own; taken are names that may not be used.
-func (t *txn) nameAll(es []entity, taken func(string) bool) error {
+func (t *txn) nameAll(es []entity, taken func(string) (bool, error)) error {
 	used := map[string]bool{}
 	for i := range es {
 		if i > 0 {
@@ -143,7 +143,12 @@ func (t *txn) nameAll(es []entity, taken func(string) bool) error {
 			}
 			for n := 1; ; n++ {
 				es[i].Name = conflictName(es[i].Stored, label, es[i].stamp, n)
-				if !used[es[i].Name] && !taken(es[i].Name) {
+				if used[es[i].Name] {
+					continue
+				}
+				if is, err := taken(es[i].Name); err != nil {
+					return err
+				} else if !is {
 					break
 				}
 			}
@@ -209,7 +214,7 @@ func (t *txn) shownAt(p place) (map[string]record.ID, error) {
 	if err != nil || len(es) == 0 {
 		return nil, err
 	}
-	if err := t.nameAll(es, func(string) bool { return false }); err != nil {
+	if err := t.nameAll(es, func(string) (bool, error) { return false, nil }); err != nil {
 		return nil, err
 	}
 	shown := make(map[string]record.ID, len(es))

@@ -228,6 +228,39 @@ func decodeHeads[R any](c codec[R], dir record.ID, b []byte) (h heads[R], err er
 	return h, err
 }
 
+// withoutSpent is the row without the claims on versions that have been folded: of records that were passed over or stand at another key. They
+// say nothing any more, and whether they are there depends on the order. nil if nothing else is in the row.
+func (t *txn) withoutSpent(row, plain []byte) ([]byte, error) {
+	switch row[0] {
+	case rowDirent:
+		return pruned(t, dirents, parsePlace(row[1:]).dir, plain)
+	case rowInode:
+		return pruned(t, inodes, record.Root, plain)
+	case rowWriter:
+		return pruned(t, writers, record.Root, plain)
+	}
+	return plain, nil
+}
+
+func pruned[R any](t *txn, c codec[R], dir record.ID, plain []byte) ([]byte, error) {
+	h, err := decodeHeads(c, dir, plain)
+	if err != nil || len(h.claims) == 0 {
+		return plain, err
+	}
+	kept := h.claims[:0]
+	for _, cl := range h.claims {
+		position, err := t.count(feedRow(rowPosition, cl.version.Feed))
+		if err != nil {
+			return nil, err
+		}
+		if cl.version.Seq >= position {
+			kept = append(kept, cl)
+		}
+	}
+	h.claims = kept
+	return h.encode(c), nil
+}
+
 func encodeVersion(v record.Version) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte{}, v.Feed[:]...), v.Seq)
 }

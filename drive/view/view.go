@@ -200,9 +200,9 @@ func (t *txn) list(dir record.ID, conflictsOnly bool, fn func(EntryState)) error
 			return err
 		}
 	}
-	taken := func(name string) bool {
-		_, ok := names[name]
-		return ok
+	taken := func(name string) (bool, error) { // asked of the rows: names does not hold all when conflictsOnly
+		es, err := t.lookup(dirs, name)
+		return len(es) > 0, err
 	}
 	for _, es := range names {
 		if len(es) > 1 {
@@ -354,10 +354,14 @@ func (v *View) Digest() (sum [32]byte, err error) {
 	}
 	err = v.read(func(t *txn) error {
 		return t.scan(nil, func(row, plain []byte) (bool, error) {
-			if row[0] != rowWriters && row[0] != rowPosition {
+			if row[0] == rowWriters || row[0] == rowPosition {
+				return true, nil
+			}
+			plain, err := t.withoutSpent(row, plain)
+			if err == nil && plain != nil {
 				fmt.Fprintf(h, "%x %x\n", row, plain)
 			}
-			return true, nil
+			return err == nil, err
 		})
 	})
 	h.Sum(sum[:0])
