@@ -16,7 +16,7 @@ type Attr struct {
 	Here   bool   // UID and GID were set on this node; if not, the file belongs to who mounts
 	Size   uint64 // bytes
 	Blocks uint64 // of 512 bytes, holes not counted
-	Nlink  uint32
+	Nlink  uint32 // of a directory 2 and one for each directory in it; 0 without a name
 	Rdev   uint32
 	Atime  time.Time
 	Mtime  time.Time

@@ -246,6 +246,30 @@ func TestHardLinks(t *testing.T) {
 	}
 }
 
+// TestLinksOfARemovedDirectory: one that is still known to the kernel has none, published or not.
+func TestLinksOfARemovedDirectory(t *testing.T) {
+	a := newWorld(t, 1)
+	for _, publish := range []bool{false, true} {
+		dir := a.mkdir(record.Root, "dir")
+		if publish {
+			a.publishNow()
+		}
+		if err := a.Remove(t.Context(), record.Root, "dir", true); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if at, err := a.Attr(t.Context(), dir); err != nil || at.Nlink != 0 {
+				t.Errorf("published %v: %+v %v", publish, at, err)
+			}
+			a.publishNow()
+		}
+		if at, err := a.Attr(t.Context(), record.Root); err != nil || at.Nlink != 2 {
+			t.Errorf("root: %+v %v", at, err)
+		}
+		a.Forget(dir)
+	}
+}
+
 func TestSparse(t *testing.T) {
 	a := newWorld(t, 1)
 	id := a.put(record.Root, "f", "")

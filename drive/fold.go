@@ -119,7 +119,10 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 		if c.Name != "" {
 			if e := d.overlay.entry(c.Dir, c.Name); e != nil {
 				d.overlay.account(e, -1)
-				e.under = c.ID
+				e.under, e.underKind = c.ID, 0
+				if s, err := d.view.Lookup(c.Dir, c.Name); err == nil && c.ID != (record.ID{}) {
+					e.underKind = s.Kind
+				}
 				d.overlay.account(e, 1)
 				continue
 			}

@@ -54,6 +54,16 @@ func (d *Drive) links(id record.ID) (int, error) {
 	return n + s.Nlink, err
 }
 
+// subdirs counts the directories in dir. Called with mu held.
+func (d *Drive) subdirs(dir record.ID) (int, error) {
+	n := d.overlay.subdirs[dir]
+	if in := d.overlay.inodes[dir]; in != nil && !in.published {
+		return n, nil
+	}
+	shown, err := d.view.Subdirs(dir)
+	return n + shown, err
+}
+
 // recordOf returns an inode's record as it is now. Called with mu held.
 func (d *Drive) recordOf(id record.ID) (record.Inode, error) {
 	if in := d.overlay.inodes[id]; in != nil {
@@ -72,6 +82,13 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 		return Attr{}, err
 	}
 	if in := d.overlay.inodes[id]; in != nil {
+		if in.rec.Kind == record.Dir && n > 0 { // the kind never changes
+			more, err := d.subdirs(id)
+			if err != nil {
+				return Attr{}, err
+			}
+			n = 2 + more
+		}
 		in.mu.RLock()
 		defer in.mu.RUnlock()
 		return d.attrOf(id, &in.rec, in.present, n), nil
@@ -79,6 +96,13 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 	s, err := d.viewed(id)
 	if err != nil {
 		return Attr{}, err
+	}
+	if s.Kind == record.Dir && n > 0 {
+		more, err := d.subdirs(id)
+		if err != nil {
+			return Attr{}, err
+		}
+		n = 2 + more
 	}
 	return d.attrOf(id, &s.Inode, nil, n), nil
 }

@@ -27,12 +27,22 @@ func (m *modelNode) tree(b *bytes.Buffer, at string) {
 	slices.Sort(names)
 	for _, name := range names {
 		if n := m.names[name]; n.names != nil {
-			fmt.Fprintf(b, "%s/%s/\n", at, name)
+			fmt.Fprintf(b, "%s/%s/ %d\n", at, name, 2+n.subdirs())
 			n.tree(b, at+"/"+name)
 		} else {
 			fmt.Fprintf(b, "%s/%s %d %d %x\n", at, name, n.links, len(n.data), hashOf(n.data))
 		}
 	}
+}
+
+// subdirs counts the directories in m.
+func (m *modelNode) subdirs() (n int) {
+	for _, c := range m.names {
+		if c.names != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func hashOf(b []byte) (h uint64) {
@@ -231,7 +241,7 @@ func (m *machine) walkDrive(w *world, b *bytes.Buffer, dir record.ID, at string)
 		a, err := w.Lookup(w.t.Context(), dir, e.Name)
 		m.same("lookup", err, nil)
 		if e.Kind == record.Dir {
-			fmt.Fprintf(b, "%s/%s/\n", at, e.Name)
+			fmt.Fprintf(b, "%s/%s/ %d\n", at, e.Name, a.Nlink)
 			m.walkDrive(w, b, e.ID, at+"/"+e.Name)
 			continue
 		}
@@ -245,6 +255,9 @@ func (m *machine) check(w *world) {
 	var got, want bytes.Buffer
 	m.walkDrive(w, &got, record.Root, "")
 	m.root.tree(&want, "")
+	if a, err := w.Attr(w.t.Context(), record.Root); err != nil || int(a.Nlink) != 2+m.root.subdirs() {
+		m.t.Fatalf("node %d: the root has %d links, want %d, %v", w.n, a.Nlink, 2+m.root.subdirs(), err)
+	}
 	if got.String() != want.String() {
 		m.t.Fatalf("node %d shows\n%s\nwant\n%s", w.n, got.String(), want.String())
 	}

@@ -22,13 +22,14 @@ type found struct {
 	base  []record.Version // what a change of the entry replaces
 	stamp record.Stamp
 	entry *entry    // of the overlay, if it says so
-	under record.ID // what the view shows there
+	under record.ID // what the view shows there, and its kind
+	shown record.Kind
 }
 
 // lookup finds name in dir. ErrNotExist comes with place, base and under, for who wants to create it. Called with mu held.
 func (d *Drive) lookup(dir record.ID, name string) (found, error) {
 	if e := d.overlay.entry(dir, name); e != nil {
-		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under}
+		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, shown: e.underKind}
 		if e.gone {
 			return f, fmt.Errorf("%q: %w", name, ErrNotExist)
 		}
@@ -46,7 +47,7 @@ func (d *Drive) lookup(dir record.ID, name string) (found, error) {
 	if err != nil {
 		return f, err
 	}
-	return found{id: s.ID, kind: s.Kind, place: record.Place{Dir: s.Dir, Name: s.Stored}, base: s.Versions, under: s.ID}, nil
+	return found{id: s.ID, kind: s.Kind, place: record.Place{Dir: s.Dir, Name: s.Stored}, base: s.Versions, under: s.ID, shown: s.Kind}, nil
 }
 
 // Lookup returns the attributes of name in dir.
@@ -162,7 +163,7 @@ func (c *change) touchDir(id record.ID) error {
 
 // put sets the entry that name in dir is from now on: id, or with gone nothing.
 func (c *change) put(dir record.ID, name string, f found, id record.ID, kind record.Kind, gone bool) *entry {
-	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, first: c.now, last: c.now}
+	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underKind: f.shown, first: c.now, last: c.now}
 	if f.entry != nil {
 		e.first, e.changes = f.entry.first, f.entry.changes+1
 	}

@@ -58,6 +58,7 @@ type entry struct {
 	movedFrom   *record.Place
 	movedTo     *record.Place
 	under       record.ID // what the view shows there; zero for nothing
+	underKind   record.Kind
 	changes     uint64
 	inFlight    bool // its record is being published
 	first, last time.Time
@@ -71,10 +72,11 @@ type overlay struct {
 	parents map[record.ID]*entry            // the entry that names a directory made here
 	naming  map[record.ID][]*entry          // the entries of each inode, removed ones among them
 	links   map[record.ID]int               // entries here that name an inode, less those of the view that are hidden
+	subdirs map[record.ID]int               // by directory: those named in it here, less those of the view that are hidden
 }
 
 func newOverlay() overlay {
-	return overlay{inodes: map[record.ID]*inode{}, entries: map[record.ID]map[string]*entry{}, parents: map[record.ID]*entry{}, links: map[record.ID]int{}, naming: map[record.ID][]*entry{}}
+	return overlay{inodes: map[record.ID]*inode{}, entries: map[record.ID]map[string]*entry{}, parents: map[record.ID]*entry{}, links: map[record.ID]int{}, subdirs: map[record.ID]int{}, naming: map[record.ID][]*entry{}}
 }
 
 func (o *overlay) entry(dir record.ID, name string) *entry { return o.entries[dir][name] }
@@ -121,16 +123,26 @@ func (o *overlay) drop(e *entry) {
 // account keeps the link counts right: e names its inode, and hides what the view shows.
 func (o *overlay) account(e *entry, by int) {
 	if !e.gone {
-		o.link(e.id, by)
+		add(o.links, e.id, by)
+		if e.kind == record.Dir {
+			add(o.subdirs, e.dir, by)
+		}
 	}
-	o.link(e.under, -by)
+	if e.under == (record.ID{}) {
+		return
+	}
+	add(o.links, e.under, -by)
+	if e.underKind == record.Dir {
+		add(o.subdirs, e.dir, -by)
+	}
 }
 
-func (o *overlay) link(id record.ID, by int) {
-	if n := o.links[id] + by; n != 0 {
-		o.links[id] = n
+// add changes a counter; at zero it goes.
+func add(counts map[record.ID]int, id record.ID, by int) {
+	if n := counts[id] + by; n != 0 {
+		counts[id] = n
 	} else {
-		delete(o.links, id)
+		delete(counts, id)
 	}
 }
 

@@ -40,6 +40,7 @@ type world struct {
 	n     byte
 	work  *bootWork
 	kv    *view.Memory
+	disk  view.KV // in the place of kv, for one start
 	mu    sync.Mutex
 	feeds map[string]*hypercore.Memory
 	now   time.Time
@@ -64,6 +65,10 @@ func newWorld(t testing.TB, n byte) *world {
 
 func (w *world) start() {
 	w.t.Helper()
+	var kv view.KV = w.kv
+	if w.disk != nil {
+		kv, w.disk = w.disk, nil
+	}
 	d, err := Open(w.t.Context(), Config{
 		Feeds: func(name string) hypercore.Storage {
 			w.mu.Lock()
@@ -73,7 +78,7 @@ func (w *world) start() {
 			}
 			return failing{w.feeds[name], name == hypercore.DiscoveryKey(public(w.n)).String()}
 		},
-		View: w.kv, Work: w.work, Keys: testKeys, Local: [32]byte{w.n}, Source: public(1), Writer: secret(w.n), Name: fmt.Sprintf("Node %d", w.n),
+		View: kv, Work: w.work, Keys: testKeys, Local: [32]byte{w.n}, Source: public(1), Writer: secret(w.n), Name: fmt.Sprintf("Node %d", w.n),
 		Now: func() time.Time {
 			w.mu.Lock()
 			defer w.mu.Unlock()

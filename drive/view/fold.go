@@ -161,6 +161,9 @@ func (f *fold) takeDirent(p place, version record.Version, d *record.Dirent) err
 	if err := f.add(idRow(rowChildren, p.dir), len(is)-len(was)); err != nil {
 		return err
 	}
+	if err := f.add(idRow(rowSubdirs, p.dir), b2i(dirsIn(is) > 0)-b2i(dirsIn(was) > 0)); err != nil {
+		return err
+	}
 	concerned := []record.ID{d.Inode, p.dir}
 	for id := range was {
 		concerned = append(concerned, id)
@@ -342,7 +345,7 @@ func (f *fold) resolve(id record.ID, depth int) error {
 	if err != nil {
 		return err
 	}
-	var is *place
+	var is *stay
 	if live == 0 {
 		if is, err = f.resurrected(id); err != nil {
 			return err
@@ -352,13 +355,13 @@ func (f *fold) resolve(id record.ID, depth int) error {
 		return nil
 	}
 	for _, step := range []struct {
-		at    *place
+		at    *stay
 		there bool
 	}{{was, false}, {is, true}} {
 		if step.at == nil {
 			continue
 		}
-		before, err := f.shownAt(*step.at)
+		before, err := f.shownAt(step.at.place)
 		if err != nil {
 			return err
 		}
@@ -366,7 +369,12 @@ func (f *fold) resolve(id record.ID, depth int) error {
 		if err := f.add(idRow(rowChildren, step.at.dir), 2*b2i(step.there)-1); err != nil {
 			return err
 		}
-		if err := f.compare(*step.at, before); err != nil {
+		if step.at.kind == record.Dir {
+			if err := f.add(idRow(rowSubdirs, step.at.dir), 2*b2i(step.there)-1); err != nil {
+				return err
+			}
+		}
+		if err := f.compare(step.at.place, before); err != nil {
 			return err
 		}
 		if err := f.resolve(step.at.dir, depth+1); err != nil {
@@ -376,28 +384,37 @@ func (f *fold) resolve(id record.ID, depth int) error {
 	return nil
 }
 
-func (f *fold) setOrphan(id record.ID, p place, there bool) {
+// stay is where an inode is shown that lost its last entry, and as what kind.
+type stay struct {
+	place
+	kind record.Kind
+}
+
+func (f *fold) setOrphan(id record.ID, s stay, there bool) {
 	if !there {
 		f.put(idRow(rowOrphan, id), nil)
-		f.put(orphanRow(p, id), nil)
+		f.put(orphanRow(s.place, id), nil)
 		return
 	}
-	f.put(idRow(rowOrphan, id), append(append([]byte{}, p.dir[:]...), p.token[:]...))
-	f.put(orphanRow(p, id), []byte{})
+	f.put(idRow(rowOrphan, id), append(append(append([]byte{}, s.dir[:]...), s.token[:]...), byte(s.kind)))
+	f.put(orphanRow(s.place, id), []byte{})
 }
 
 // orphanPlace is where id is shown although no live entry names it, or nil.
-func (t *txn) orphanPlace(id record.ID) (*place, error) {
+func (t *txn) orphanPlace(id record.ID) (*stay, error) {
 	b, err := t.get(idRow(rowOrphan, id))
 	if err != nil || b == nil {
 		return nil, err
 	}
-	p := parsePlace(b)
-	return &p, nil
+	s := stay{place: parsePlace(b)}
+	if n := len(s.dir) + len(s.token); len(b) > n {
+		s.kind = record.Kind(b[n])
+	}
+	return &s, nil
 }
 
 // resurrected is where id has to be shown although no live entry names it, or nil if it is gone for good.
-func (f *fold) resurrected(id record.ID) (*place, error) {
+func (f *fold) resurrected(id record.ID) (*stay, error) {
 	h, err := f.inode(id)
 	if err != nil {
 		return nil, err
@@ -424,7 +441,7 @@ func (f *fold) resurrected(id record.ID) (*place, error) {
 	if err != nil || best == nil {
 		return nil, err
 	}
-	return &at, nil
+	return &stay{at, best.record.Kind}, nil
 }
 
 // eachNamed calls fn for every key that ever named id, with the greatest version that did. It sees what this fold changed.

@@ -147,6 +147,31 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	})
 }
 
+// TestSubdirs: the counter of directories shown is what a listing counts; of merged directories, in which names may coincide, it is no less.
+func TestSubdirs(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := draw(t, rt)
+		v := foldAll(t, h.logs...)
+		dirs, _ := h.places(v)
+		merged := slices.ContainsFunc(v.Dump(), func(row string) bool { return strings.HasPrefix(row, "t 6d ") })
+		for _, dir := range dirs {
+			es, err := v.ReadDir(dir)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			want := 0
+			for _, e := range es {
+				if e.Kind == record.Dir {
+					want++
+				}
+			}
+			if n, err := v.Subdirs(dir); err != nil || n < want || n > want && !merged {
+				rt.Fatalf("%s: %d directories, listed %d, %v", dir, n, want, err)
+			}
+		}
+	})
+}
+
 // TestNothingIsLost: whatever was written and not deleted by somebody who had seen it is shown somewhere, or kept.
 func TestNothingIsLost(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

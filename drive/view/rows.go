@@ -21,9 +21,10 @@ const (
 	rowNamed    = 'r' // inode, directory, token    -> the greatest version there that ever named the inode
 	rowLive     = 'l' // inode                      -> number of keys where a live head names it
 	rowChildren = 's' // directory                  -> number of entries shown in it
+	rowSubdirs  = 'b' // directory                  -> number of directories shown in it
 	rowKept     = 'c' // inode with several live heads
 	rowShared   = 'm' // directory, token           -> key whose live heads name several inodes
-	rowOrphan   = 'o' // inode without a live entry that is shown all the same -> directory, token
+	rowOrphan   = 'o' // inode without a live entry that is shown all the same -> directory, token, kind of the entry
 	rowOrphans  = 'O' // directory, token, inode: the same the other way round
 	rowPosition = 'p' // feed                       -> next block to fold
 	rowWriters  = 'w' // the writers known, in order

@@ -122,6 +122,30 @@ func (v *View) Inode(id record.ID) (s InodeState, err error) {
 	return s, err
 }
 
+// Subdirs returns how many directories dir shows. Of directories of one name in several merged ones each counts.
+func (v *View) Subdirs(dir record.ID) (n int, err error) {
+	err = v.read(func(t *txn) error {
+		n, err = t.subdirs(dir)
+		return err
+	})
+	return n, err
+}
+
+func (t *txn) subdirs(dir record.ID) (total int, err error) {
+	dirs, err := t.members(dir, 0)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range dirs {
+		n, err := t.count(idRow(rowSubdirs, d))
+		if err != nil {
+			return 0, err
+		}
+		total += int(n)
+	}
+	return total, nil
+}
+
 // Lookup returns what name means in dir. ErrNotExist if nothing is shown there.
 func (v *View) Lookup(dir record.ID, name string) (s EntryState, err error) {
 	err = v.read(func(t *txn) error {
@@ -284,7 +308,7 @@ func (v *View) Links(id record.ID) (links []Link, err error) {
 			if err != nil {
 				return err
 			}
-			if liveInodes(d)[id] != nil || orphan != nil && *orphan == p {
+			if liveInodes(d)[id] != nil || orphan != nil && orphan.place == p {
 				links = append(links, Link{p.dir, h.record.Name})
 			}
 			return nil

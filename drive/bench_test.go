@@ -1,0 +1,85 @@
+package drive
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"hyphafs.org/hyphafs/drive/boltview"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// benchWorld is a node with its view in a bbolt file.
+func benchWorld(b *testing.B) *Drive {
+	w := newWorld(b, 1)
+	w.stop()
+	kv, err := boltview.Open(filepath.Join(b.TempDir(), "view"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.disk = kv
+	w.start()
+	return w.Drive
+}
+
+// BenchmarkCreate makes 10,000 files of 4 KiB, as a program does: look up, make, open, write, close.
+func BenchmarkCreate(b *testing.B) {
+	data := bytes.Repeat([]byte{1}, 4096)
+	for b.Loop() {
+		b.StopTimer()
+		d := benchWorld(b)
+		ctx := b.Context()
+		b.StartTimer()
+		for i := range 10_000 {
+			name := fmt.Sprintf("file %d", i)
+			if _, err := d.Lookup(ctx, record.Root, name); err == nil {
+				b.Fatal("it is there")
+			}
+			a, err := d.Make(ctx, record.Root, name, NewInode{Kind: record.File, Mode: 0o644})
+			if err != nil {
+				b.Fatal(err)
+			}
+			f, err := d.Open(ctx, a.ID, true)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := f.WriteAt(ctx, data, 0, true); err != nil {
+				b.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				b.Fatal(err)
+			}
+			if i%2500 == 2499 {
+				if err := d.Publish(ctx); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/10_000, "µs/file")
+	}
+}
+
+// BenchmarkSequentialWrite writes 128 KiB at a time, as FUSE does.
+func BenchmarkSequentialWrite(b *testing.B) {
+	d := benchWorld(b)
+	ctx := b.Context()
+	a, err := d.Make(ctx, record.Root, "f", NewInode{Kind: record.File, Mode: 0o644})
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := d.Open(ctx, a.ID, true)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := bytes.Repeat([]byte{1}, 128<<10)
+	b.SetBytes(int64(len(data)))
+	for i := int64(0); b.Loop(); i++ {
+		if _, err := f.WriteAt(ctx, data, i%1024*int64(len(data)), true); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
