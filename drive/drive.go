@@ -34,7 +34,7 @@ type Drive struct {
 	cache *lru.Cache[blockAt, []byte]
 
 	writable atomic.Bool
-	wake     chan struct{} // something was changed, or arrived
+	wake     chan struct{} // something arrived, or is to be told
 
 	publishing sync.Mutex // one Publish or Authorize at a time; taken before folding
 	folding    sync.Mutex // one fold at a time; taken before mu
@@ -355,7 +355,7 @@ func (d *Drive) Authorize(ctx context.Context, key hypercore.Key, name string) e
 	return err
 }
 
-// nudge wakes Run.
+// nudge wakes Run. A change made here does not: it has to be quiet first, and looking through the overlay at each would cost more than the change.
 func (d *Drive) nudge() {
 	select {
 	case d.wake <- struct{}{}:

@@ -85,7 +85,6 @@ func (f *File) Close() error {
 					d.cfg.Log.Warn("journal", "err", err)
 				}
 			}
-			d.nudge()
 		}
 		if in.opens > 0 {
 			return
@@ -385,12 +384,5 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 		return err
 	}
 	in.unpublished.add(r)
-	d.nudgeOnce(first)
 	return nil
-}
-
-func (d *Drive) nudgeOnce(first bool) {
-	if first {
-		d.nudge()
-	}
 }

@@ -196,7 +196,6 @@ func (c *change) commit() error {
 	for _, e := range c.entries {
 		c.d.overlay.set(e)
 	}
-	c.d.nudge()
 	return nil
 }
 
