@@ -47,7 +47,11 @@ func TestKill(t *testing.T) {
 	for _, n := range []*node{desktop, laptop} {
 		w.verify(n, "-r")
 	}
-	eventually(t, "everything on both nodes", func() bool { return w.missing(desktop) == "" && w.missing(laptop) == "" })
+	eventuallyElse(t, "everything on both nodes", func() bool { return w.missing(desktop) == "" && w.missing(laptop) == "" }, func() {
+		for _, n := range []*node{desktop, laptop} {
+			t.Logf("%s misses %q: %+v", n.dir, w.missing(n), n.status())
+		}
+	})
 	same(t, desktop, laptop)
 	for _, n := range []*node{desktop, laptop} {
 		if got := hash(t, filepath.Join(n.dir, "big")); got != big {
