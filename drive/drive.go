@@ -45,7 +45,7 @@ type Drive struct {
 	retired *journal.Journal // the one before, which a Sync may still be using
 	scratch scratchNames
 	clock   record.Stamp
-	notices []Change // to be told by Run, besides what it folds
+	notices []Change // what the kernel does not know yet; Run tells it
 	alarms  []string
 	claim   claim
 	closed  bool
@@ -117,9 +117,10 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	if d.db, err = hyperdb.Open(ctx, cfg); err != nil {
 		return err
 	}
-	if _, err := d.fold(ctx); err != nil {
+	if err := d.fold(ctx); err != nil {
 		return err
 	}
+	d.notices = nil // nobody looked yet
 	if d.cfg.Work != nil {
 		if err := d.replay(); err != nil {
 			return err
@@ -172,8 +173,7 @@ func (d *Drive) introduce(ctx context.Context) error {
 	if _, err := d.db.Batch(ctx, []hyperdb.Op{op}); err != nil {
 		return err
 	}
-	_, err = d.fold(ctx)
-	return err
+	return d.fold(ctx)
 }
 
 func (d *Drive) writerRecord(feed hypercore.Key, name string, by hypercore.Key) (hyperdb.Op, error) {
@@ -235,9 +235,9 @@ func (d *Drive) Run(ctx context.Context) error {
 
 // receive folds what arrived and tells who listens.
 func (d *Drive) receive(ctx context.Context) error {
-	changes, err := d.fold(ctx)
+	err := d.fold(ctx)
 	d.mu.Lock()
-	changes = append(changes, d.notices...)
+	changes := d.notices
 	d.notices = nil
 	d.mu.Unlock()
 	if len(changes) > 0 && d.cfg.Changed != nil {
@@ -351,8 +351,7 @@ func (d *Drive) Authorize(ctx context.Context, key hypercore.Key, name string) e
 	if err := d.db.Authorize(ctx, key, op); err != nil {
 		return fmt.Errorf("authorise: %w", err)
 	}
-	_, err = d.fold(ctx)
-	return err
+	return d.fold(ctx)
 }
 
 // nudge wakes Run. A change made here does not: it has to be quiet first, and looking through the overlay at each would cost more than the change.

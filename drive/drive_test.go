@@ -2,9 +2,11 @@ package drive
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
+	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -320,5 +322,44 @@ func TestSparse(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestChangesThatAPublishFoldsAreTold: whoever folds a peer's records, the kernel hears of them.
+func TestChangesThatAPublishFoldsAreTold(t *testing.T) {
+	a, b := twoNodes(t)
+	b.put(record.Root, "from b", "x")
+	b.publishNow()
+	for _, f := range b.FeedSet().List() {
+		to, err := a.feedsGet(f.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := range f.Len() {
+			if to.Has(seq) {
+				continue
+			}
+			p, err := f.Proof(seq, to.Digest(seq), &hypercore.Marks{}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			block, err := f.Block(seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := to.Put(t.Context(), seq, block, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var told []Change
+	a.cfg.Changed = func(cs []Change) { told = append(told, cs...) }
+	a.put(record.Root, "from a", "y")
+	a.publishNow() // folds b's records on its way
+	if err := a.receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(told, func(c Change) bool { return c.Name == "from b" }) {
+		t.Errorf("told %+v", told)
 	}
 }

@@ -20,29 +20,28 @@ func (d *Drive) FeedSet() *FeedSet { return d.feeds }
 // Stored tells that blocks of some feed arrived. It does not wait.
 func (d *Drive) Stored() { d.nudge() }
 
-// fold takes every entry that is here and was not looked at into the view, and returns what the kernel does not know yet.
-func (d *Drive) fold(ctx context.Context) (changes []Change, err error) {
+// fold takes every entry that is here and was not looked at into the view. What the kernel does not know of it yet becomes a notice, whoever
+// folds: Run tells it.
+func (d *Drive) fold(ctx context.Context) error {
 	d.folding.Lock()
 	defer d.folding.Unlock()
 	known := 0
 	for {
 		if err := d.db.Update(ctx); err != nil {
-			return changes, err
+			return err
 		}
 		writers := d.db.Writers()
 		if len(writers) == known {
-			return changes, nil
+			return nil
 		}
 		known = len(writers)
 		for _, w := range writers {
-			some, err := d.foldFeed(ctx, w.Key)
-			changes = append(changes, some...)
-			if err != nil {
-				return changes, err
+			if err := d.foldFeed(ctx, w.Key); err != nil {
+				return err
 			}
 		}
 		if err := d.keepWriters(); err != nil {
-			return changes, err
+			return err
 		}
 	}
 }
@@ -61,14 +60,14 @@ func (d *Drive) keepWriters() error {
 }
 
 // foldFeed folds one writer's feed as far as its blocks are here without a gap.
-func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) (changes []Change, err error) {
+func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 	log, err := d.feeds.get(feed)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	at, err := d.view.Position(feed)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	at = max(at, 1)
 	for at < log.Len() && log.Has(at) {
@@ -84,32 +83,29 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) (changes []Cha
 				break // the list that it needs is not here yet
 			}
 			if err != nil {
-				return changes, err
+				return err
 			}
 			if e.Key != "" {
 				entries = append(entries, view.Entry{Seq: e.Seq, Key: e.Key, Value: e.Value})
 			}
 		}
 		if next == at {
-			return changes, nil
+			return nil
 		}
 		d.mu.Lock()
-		some, err := d.view.Fold(ctx, feed, next, entries)
-		if err == nil {
-			some = d.settle(some)
+		changes, err := d.view.Fold(ctx, feed, next, entries)
+		for _, c := range d.settle(changes) {
+			if feed != d.self || c.Name != "" { // the kernel made our own changes, but may not know what a name in conflict became
+				d.notices = append(d.notices, Change(c))
+			}
 		}
 		d.mu.Unlock()
 		if err != nil {
-			return changes, err
-		}
-		if feed != d.self {
-			for _, c := range some {
-				changes = append(changes, Change(c))
-			}
+			return err
 		}
 		at = next
 	}
-	return changes, nil
+	return nil
 }
 
 // settle fits the overlay to a view that just changed, and returns the changes that the overlay does not hide. Called with mu held.

@@ -136,7 +136,7 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 		d.abandon(c)
 		return 0, fmt.Errorf("records at block %d, expected at %d", at, first)
 	}
-	_, err = d.fold(ctx)
+	err = d.fold(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(c.ops), errors.Join(err, d.finish(c, first))

@@ -76,6 +76,12 @@ func Open(st Storage, key Key, opts Options) (*Feed, error) {
 	if err := errors.Join(f.readBitfield(), f.readFork()); err != nil {
 		return nil, errors.Join(err, f.files.close())
 	}
+	if f.secret != nil && f.generation > 0 { // the head may be in the page cache alone: killed, or a sync that failed, before it was durable
+		f.generation--
+		if err := f.writeHead(f.head); err != nil { // into its own slot, so that the older one stays whole
+			return nil, errors.Join(err, f.files.close())
+		}
+	}
 	f.committed = f.head
 	return f, nil
 }

@@ -84,7 +84,9 @@ func (f *Feed) readHead() error {
 	for _, s := range slots {
 		f.generation = max(f.generation, s.generation)
 		roots, err := f.rootsOnDisk(s.head)
-		if err != nil {
+		if err != nil && f.secret != nil {
+			break // to sign again what an older head does not know of would be a fork
+		} else if err != nil {
 			continue
 		}
 		f.head, f.roots, f.generation = s.head, roots, s.generation

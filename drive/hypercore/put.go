@@ -196,8 +196,12 @@ func (v *verifier) checkSignature() error {
 	return nil
 }
 
-// bound lists the nodes of a hash answer whose sizes the hashes bind: of the lowest two only the sum is known.
+// bound lists the nodes of a hash answer whose sizes are bound: of the lowest two the hashes bind only the sum, but of a leaf that is
+// itself a root the signature binds the size.
 func (v *verifier) bound() []Node {
+	if v.head != nil && v.top == v.seen[0] {
+		return v.seen
+	}
 	if len(v.seen) < 2 {
 		return nil
 	}
