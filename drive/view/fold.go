@@ -240,6 +240,7 @@ func (f *fold) takeInode(id record.ID, version record.Version, n *record.Inode) 
 		return err
 	}
 	files, bytes := weight(h)
+	first := len(h.heads) == 0
 	h.arrive(inodes, version, n, f.arrived)
 	f.dirtyI[id] = true
 	files2, bytes2 := weight(h)
@@ -253,7 +254,29 @@ func (f *fold) takeInode(id record.ID, version record.Version, n *record.Inode) 
 		return err
 	}
 	f.touched[id] = true
+	if first {
+		if err := f.appeared(id); err != nil {
+			return err
+		}
+	}
 	return f.resolve(id, 0)
+}
+
+// appeared notes that the names of an inode mean something from now on: until its record arrived, who asked for them was told that there is
+// nothing, and may remember it. Entries of this same fold are told anyway.
+func (f *fold) appeared(id record.ID) error {
+	if len(f.namedNow[id]) > 0 {
+		return nil
+	}
+	return f.eachNamed(id, func(p place, _ head[*record.Dirent]) error {
+		shown, err := f.shownAt(p)
+		for name, is := range shown {
+			if is == id {
+				f.changes = append(f.changes, Change{ID: id, Dir: p.dir, Name: name})
+			}
+		}
+		return err
+	})
 }
 
 // weight is what an inode adds to the totals.

@@ -3,6 +3,7 @@ package view_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -318,4 +319,22 @@ func TestBufferedConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestEntryBeforeItsInode: a name is told again when the record of its inode arrives in a later fold.
+func TestEntryBeforeItsInode(t *testing.T) {
+	a := &log{feed: hypercore.Key{1}}
+	id := record.ID{5}
+	a.dirent(t, record.Root, record.Dirent{Name: "f", Inode: id, Kind: record.File, Stamp: stamp(1)})
+	a.inode(t, id, record.Inode{Kind: record.File, Stamp: stamp(1)})
+	v := newView(t)
+	for i, e := range a.entries {
+		changes, err := v.Fold(t.Context(), a.feed, e.Seq+1, []view.Entry{e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(changes, view.Change{ID: id, Name: "f"}) {
+			t.Errorf("fold %d told %+v", i, changes)
+		}
+	}
 }
