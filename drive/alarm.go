@@ -26,8 +26,8 @@ type claim struct {
 func (d *Drive) Alarm(err error) {
 	d.mu.Lock()
 	d.alarms = append(d.alarms, err.Error())
-	d.mu.Unlock()
 	d.writable.Store(false)
+	d.mu.Unlock()
 	d.cfg.Log.Error("writing stopped", "err", err)
 }
 

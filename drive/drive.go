@@ -34,6 +34,7 @@ type Drive struct {
 	cache *lru.Cache[blockAt, []byte]
 
 	writable atomic.Bool
+	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
 	wake     chan struct{} // something arrived, or is to be told
 
 	publishing sync.Mutex // one Publish or Authorize at a time; taken before folding
@@ -109,7 +110,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg := hyperdb.Config{Source: d.cfg.Source, Known: known, Log: d.cfg.Log, OnWriter: d.feeds.writer,
+	cfg := hyperdb.Config{Source: d.cfg.Source, Known: known, Log: d.cfg.Log, OnWriter: d.writer,
 		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.get(key) }}
 	if d.own != nil {
 		cfg.Local, cfg.LocalContent = d.own, d.bytes.Key()
@@ -247,17 +248,31 @@ func (d *Drive) receive(ctx context.Context) error {
 	return err
 }
 
-// checkAuthorised lets this node write as soon as the database lists its feed.
+// writer takes up what the database says of a writer. This node may write before it offers its feed: a peer that gets the feed knows that.
+func (d *Drive) writer(w hyperdb.Writer) {
+	if w.Key == d.self && d.db != nil { // while opening, forks are looked for first
+		d.grant()
+	}
+	d.feeds.writer(w)
+}
+
+// grant lets this node write, unless an alarm stopped it.
+func (d *Drive) grant() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.alarms) > 0 {
+		return false
+	}
+	d.writable.Store(true)
+	return true
+}
+
+// checkAuthorised lets this node write as soon as the database lists its feed, and tells who waits for that.
 func (d *Drive) checkAuthorised() {
-	if d.self.IsZero() || d.writable.Load() || !d.db.Authorized(d.self) {
+	if d.self.IsZero() || d.welcomed || !d.db.Authorized(d.self) || !d.grant() {
 		return
 	}
-	d.mu.RLock()
-	stopped := len(d.alarms) > 0
-	d.mu.RUnlock()
-	if stopped || d.writable.Swap(true) {
-		return
-	}
+	d.welcomed = true
 	d.cfg.Log.Info("this node may write")
 	if d.cfg.Authorised != nil {
 		d.cfg.Authorised()

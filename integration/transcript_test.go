@@ -61,9 +61,8 @@ func TestTranscript(t *testing.T) {
 	if status := s.ok("cat B/.hypha/status"); !strings.Contains(status, words) {
 		t.Errorf("the laptop's status shows other words than %q: %q", words, status)
 	}
-	s.ok("touch Hypha/.hypha/pending/laptop-*/approve")
+	s.ok("touch Hypha/.hypha/pending/laptop-*/approve && echo hi > B/x")
 	s.refused("ls Hypha/.hypha/pending/laptop-*", "No such file or directory")
-	s.eventuallyOK("sh -c 'echo hi > B/x'")
 	s.eventuallyOK("test \"$(cat Hypha/x)\" = hi")
 	s.ok("sh -c 'echo back > Hypha/y'")
 	s.eventuallyOK("test \"$(cat B/y)\" = back")

@@ -122,7 +122,7 @@ func damaged(err error) error {
 
 // join connects replication and auth with the drive.
 func (n *Node) join() (err error) {
-	n.inbox = auth.NewInbox(auth.InboxConfig{Identity: n.identity.Identity, Authorizer: n.drive, Store: refusals{n.settings.State, n.identity.Identity}, Log: n.log})
+	n.inbox = auth.NewInbox(auth.InboxConfig{Identity: n.identity.Identity, Authorizer: authorizer{n}, Store: refusals{n.settings.State, n.identity.Identity}, Log: n.log})
 	n.peers, err = replication.New(replication.Config{
 		Feeds:      feeds{n.drive},
 		Extension:  func(peer replication.PeerID, payload []byte) { n.inbox.Receive(n.urlOf(peer), payload) },

@@ -101,13 +101,13 @@ func TestApproval(t *testing.T) {
 	if err := desktop.asked(t, nil, OpApprove, requests[0].Node); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := laptop.drive.Make(t.Context(), record.Root, "x", drive.NewInode{Kind: record.File, Mode: 0o644}); err != nil {
+		t.Errorf("writing on the laptop as soon as it is approved: %v", err)
+	}
 	select {
 	case <-laptop.approved:
 	case <-time.After(patience):
 		t.Fatal("the laptop does not hear that it was approved")
-	}
-	if _, err := laptop.drive.Make(t.Context(), record.Root, "x", drive.NewInode{Kind: record.File, Mode: 0o644}); err != nil {
-		t.Errorf("writing on the laptop: %v", err)
 	}
 	if err := laptop.asked(t, nil, OpSync, ArgPeer); err != nil {
 		t.Errorf("sync --peer: %v", err)
