@@ -10,11 +10,19 @@
 // # Layout
 //
 //	test.sh          installs what the tests need and runs them all; README's second command, which .ci/run calls
+//	compare.sh       measures hyphafs beside other file systems, on demand; compare/doc.go says how and what
 //	peers/           Node programs: a hyperdb 3.5.0 node driven by JSON lines, and a reader of our records
 //	binary_test.go   builds hyphafs once, starts and stops nodes, reads their status
 //	peer_test.go     starts and drives a Node peer
 //	deps_test.go     the table of who may import whom
 //	*_test.go        one file for each thing a person does
+//
+// # Speed
+//
+// No test measures time. This prints medians of 5 rounds beside ext4, go-fuse's loopback and gocryptfs, as root and as an ordinary user, next to what
+// hyphafs must reach (an hour; -run REGEXP, -rounds N, -size MIB, -files N and -systems LIST make it short):
+//
+//	integration/compare.sh
 //
 // # Clean up
 //

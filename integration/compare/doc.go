@@ -1,0 +1,36 @@
+// Compare measures hyphafs beside the file systems people would use instead: ext4 (the folder below, without FUSE), go-fuse's loopback example
+// with passthrough (root only) and without, gocryptfs, and JuiceFS if a binary is given. integration/compare.sh builds what it needs and runs it:
+//
+//	integration/compare.sh                              everything, as root and as an ordinary user
+//	AS=root integration/compare.sh -run 'random 4-KiB read, cold' -systems hyphafs,loopback -rounds 3 -size 256
+//	JUICEFS=/usr/local/bin/juicefs TMPDIR=/mnt/disk integration/compare.sh -million -entries 1000000 -run 'million|rename'
+//
+// # What is measured
+//
+// Each round runs every system in turn, beginning with another one each time; before each timed step everything written so far is flushed to the
+// disk (sync). The table has the median of the rounds and, in brackets, how many times as fast hyphafs is: the median of the rounds'
+// ratios, since what disturbs a round disturbs both. Every figure goes to standard error as it is taken. The targets are those of the issue "A
+// file system that people and programs can trust"; a row is short if that ratio is below the target.
+//
+// The work is done by this process and the programs it runs, the servers are others. Files are opened by bare system calls: package os would
+// ask FUSE to poll each of them. Everything lies below one folder, so on one disk. Contents cannot be compressed, but for the small files, which are text.
+//
+// Cold means: hyphafs has published everything, so that reads come out of its feeds; the mount is taken away; sync; drop_caches, also for the
+// ordinary user, whose run is helped by the root process that started it; mounted again. Without root the pages of what lies below are dropped by
+// fadvise instead, and the header says so. Warm means that the same was done once just before. Mounting is not in the figures.
+//
+// hyphafs publishes in the background; the last column tells how long `hyphafs sync` took right behind the step. Random writes go to a file that is
+// published and read once before; the figure holds no final fsync. The p99 is that of single pwrite calls.
+//
+// Behind the table come the rows that only hyphafs has.
+//
+// # How
+//
+//	main.go    flags; user.go  the run as an ordinary user, in a mount namespace in which /dev/fuse is everybody's
+//	system.go  the file systems: made, mounted, cooled, unmounted
+//	bench.go   groups of steps, run in rounds; work.go  the steps; alone.go  what only hyphafs has
+//	table.go   medians, ratios, targets
+//
+// The loopback without passthrough is the same program without CAP_SYS_ADMIN, on a mount that is made for it. JuiceFS keeps its metadata in
+// SQLite and its objects in a folder.
+package main
