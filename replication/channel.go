@@ -228,6 +228,9 @@ func (c *channel) put(ctx context.Context, m wire.Data) error {
 		}
 		return nil
 	default:
+		if errors.Is(err, hypercore.ErrBadProof) {
+			c.fetch.doubt(m.Index)
+		}
 		return fmt.Errorf("block %d of feed %s: %w", m.Index, c.feed.Key(), err)
 	}
 	c.fetch.landed(m.Index)

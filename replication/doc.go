@@ -15,11 +15,11 @@
 //
 // # Fetching
 //
-// First come blocks somebody waits for (Feed.Wanted), then the last block of a peer that knows a greater length, since its proof makes the length known,
-// then what is missing, in order, some of each channel in turn. Sessions share a table of what is under way, so that no block is fetched twice; what was asked
+// First come blocks somebody waits for (Feed.Wanted), then, if a peer knows a greater length, the first block behind ours (at first the
+// last one): its proof makes the length known and shows that what we have is a part of it. Then comes what is missing, in order, some of each channel in turn. Sessions share a table of what is under way, so that no block is fetched twice; what was asked
 // for 4 s ago (2 s when somebody waits) may be asked for elsewhere, and what a session that ends had asked for is free at once. A session has at
 // most what the connection carries in two seconds under way: 256 KiB to 4 MiB, 4 to 512 requests. Requests carry the digest of
-// the nodes known here, proofs answer the digests that the peer sent on this connection (one hypercore.Marks a channel).
+// the nodes known here, unless a block of the feed came with a bad proof and not since: a proof without what we know cannot tell a fork. Proofs answer the digests that the peer sent on this connection (one hypercore.Marks a channel).
 //
 // # Serving
 //

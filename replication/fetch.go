@@ -10,7 +10,8 @@ type fetch struct {
 	mu       sync.Mutex // taken after nothing, held over nothing but the channels' wake-ups
 	flights  map[uint64]flight
 	channels map[*channel]struct{}
-	ahead    uint64 // length of our own feed that was last reported to be ahead of ours
+	ahead    uint64              // length of our own feed that was last reported to be ahead of ours
+	doubts   map[uint64]struct{} // blocks that came with a bad proof and did not come since
 }
 
 // flight is a block that a session asked for.
@@ -49,6 +50,27 @@ func (f *fetch) landed(seq uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.flights, seq)
+	delete(f.doubts, seq)
+}
+
+// maxDoubts bounds the blocks in doubt. One is enough to doubt the feed.
+const maxDoubts = 64
+
+// doubt notes that seq came with a bad proof.
+func (f *fetch) doubt(seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.doubts) < maxDoubts {
+		f.doubts[seq] = struct{}{}
+	}
+}
+
+// doubted reports whether proofs of the feed have to be whole: one that leaves out what is known here looks like a flipped bit when its feed
+// is another history of ours, a whole one shows the fork.
+func (f *fetch) doubted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.doubts) > 0
 }
 
 // release gives up what c asked for, seqs or everything, and lets the others look again.

@@ -291,3 +291,68 @@ func have(seq uint64) []byte { return wire.Have{Start: seq, Length: 1}.Append(ni
 func nonsense(seq uint64) []byte {
 	return wire.Data{Index: seq, Value: []byte("lie"), Nodes: []wire.Node{{Index: 9, Size: 4}, {Index: 3, Size: 4}}, Signature: make([]byte, 64)}.Append(nil, 0)
 }
+
+// TestForkBelowTheProof lets a reader meet a writer's second history, in which a block that the reader has is another one. What the proofs leave out, since the
+// reader said that it knows it, is what differs: the first session ends with a bad proof, and the next one must tell the fork.
+func TestForkBelowTheProof(t *testing.T) {
+	for _, length := range []int{6, 8, 9, 40} {
+		t.Run(fmt.Sprint(length), func(t *testing.T) {
+			forks := make(chan *hypercore.ForkError, 1)
+			feed := replicationtest.Reader(t, 0)
+			n, _ := replicationtest.Node(t, replication.Config{OnFork: func(_ hypercore.Key, f *hypercore.ForkError) { forks <- f }}, feed)
+			first, _ := replicationtest.Node(t, replication.Config{}, replicationtest.Writer(t, 0, replicationtest.Blocks(5, 100)...))
+			l := replicationtest.Connect(t, replicationtest.Pipe, first, n)
+			replicationtest.Wait(t, feed, 5)
+			l.Cut()
+
+			other := replicationtest.Blocks(length, 100)
+			other[4][50] ^= 1
+			second, _ := replicationtest.Node(t, replication.Config{}, replicationtest.Writer(t, 0, other...))
+			l = replicationtest.Connect(t, replicationtest.Pipe, second, n)
+			if err := <-l.B; !errors.Is(err, hypercore.ErrBadProof) {
+				t.Fatalf("the first session ended with %v", err)
+			}
+			l.Cut()
+			l = replicationtest.Connect(t, replicationtest.Pipe, second, n)
+			select {
+			case f := <-forks:
+				if f.Ours.Length != 5 || f.Theirs.Length != uint64(length) {
+					t.Errorf("%+v", f)
+				}
+			case err := <-l.B:
+				t.Fatalf("no fork was told, the session ended with %v", err)
+			}
+			l.Cut()
+			if feed.Forked() == nil || feed.Len() != 5 {
+				t.Errorf("length %d, fork %v", feed.Len(), feed.Forked())
+			}
+		})
+	}
+}
+
+// TestDoubtEnds lets a peer send a broken block and an honest one the whole feed: then proofs are short again.
+func TestDoubtEnds(t *testing.T) {
+	w := replicationtest.Writer(t, 0, replicationtest.Blocks(64, 100)...)
+	feed := replicationtest.Reader(t, 0)
+	n, _ := replicationtest.Node(t, replication.Config{}, feed)
+	s := play(t, n, feed.Key(), &[24]byte{3})
+	s.greet(true)
+	s.write(wire.Have{Start: 0, Length: 64}.Append(nil, 0))
+	s.asked(0, 63)
+	s.write(wire.Data{Index: 63, Value: []byte("broken")}.Append(nil, 0))
+	if err := s.ended(); !errors.Is(err, hypercore.ErrBadProof) {
+		t.Fatal(err)
+	}
+	honest, _ := replicationtest.Node(t, replication.Config{}, w)
+	l := replicationtest.Connect(t, replicationtest.Pipe, honest, n)
+	replicationtest.Wait(t, feed, 64)
+	l.Cut()
+	replicationtest.Append(t, w, replicationtest.Blocks(1, 100)...)
+	s = play(t, n, feed.Key(), &[24]byte{4})
+	s.greet(true)
+	s.write(wire.Have{Start: 64, Length: 1}.Append(nil, 0))
+	var m wire.Request
+	if err := m.Decode(s.next(wire.TypeRequest).Body); err != nil || m.Index != 64 || m.Nodes == 0 {
+		t.Errorf("the request does not say what is known here: %+v, %v", m, err)
+	}
+}

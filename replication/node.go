@@ -264,7 +264,7 @@ func (n *Node) fetch(key hypercore.Key) *fetch {
 	defer n.mu.Unlock()
 	f := n.fetches[key]
 	if f == nil {
-		f = &fetch{flights: map[uint64]flight{}, channels: map[*channel]struct{}{}}
+		f = &fetch{flights: map[uint64]flight{}, channels: map[*channel]struct{}{}, doubts: map[uint64]struct{}{}}
 		n.fetches[key] = f
 	}
 	return f

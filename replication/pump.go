@@ -211,7 +211,7 @@ func (c *channel) asking() bool {
 	return c.session.shook && c.remote >= 0 && c.uploading && !c.forked
 }
 
-// askUrgent asks for blocks that somebody waits for, and for the last block of a peer that knows a greater length.
+// askUrgent asks for blocks that somebody waits for, and for one that makes a greater length known that the peer has.
 func (c *channel) askUrgent(now time.Time) {
 	if !c.asking() {
 		return
@@ -224,9 +224,23 @@ func (c *channel) askUrgent(now time.Time) {
 			c.request(seq, now, patienceUrgent)
 		}
 	}
-	if last, ok := c.has.last(); ok && !c.growing && last >= c.feed.Len() && c.request(last, now, patienceUrgent) {
-		c.growing, c.growth = true, last
+	if seq, ok := c.grow(); ok && !c.growing && c.request(seq, now, patienceUrgent) {
+		c.growing, c.growth = true, seq
 	}
+}
+
+// grow chooses the block that makes a greater length known: the first behind ours, since everything that our length stands on takes part in its
+// proof, so that another history of the feed shows; the peer's last if it does not have that one, or if nothing is known yet.
+func (c *channel) grow() (uint64, bool) {
+	last, ok := c.has.last()
+	length := c.feed.Len()
+	switch {
+	case !ok || last < length:
+		return 0, false
+	case length > 0 && c.has.has(length):
+		return length, true
+	}
+	return last, true
 }
 
 // ask asks for some of the blocks that are missing and reports whether there may be more to ask for.
@@ -289,7 +303,10 @@ func (c *channel) request(seq uint64, now time.Time, wait time.Duration) bool {
 		c.session.answered, c.session.released = now, false
 	}
 	c.requests[seq] = now
-	m := wire.Request{Index: seq, Nodes: c.feed.Digest(seq)}
+	m := wire.Request{Index: seq}
+	if !c.fetch.doubted() {
+		m.Nodes = c.feed.Digest(seq)
+	}
 	c.session.out.add(func(b []byte) []byte { return m.Append(b, c.number, wire.TypeRequest) })
 	return true
 }

@@ -168,7 +168,6 @@ func synced(t *testing.T, connect Connector) {
 func ownFeedComesBack(t *testing.T, connect Connector) {
 	storage := hypercore.NewMemory()
 	lost, r := Open(t, storage, Key(1), Secret(1)), Reader(t, 1)
-	_ = lost
 	w := Writer(t, 1, Blocks(40, 100)...)
 	type ahead struct {
 		length uint64
