@@ -37,8 +37,8 @@
 //
 // # The inbox
 //
-// Shown are at most 32 requests, each for ten minutes after its last repeat. Dropped and counted are messages that are too long, too many (four at once, then
-// one a second a peer), unreadable, older than ten minutes or from the future, replayed (nonce), for a writer, for the source, for a refused key, or whose directory name
+// Shown are at most 32 requests, each for ten minutes after its last repeat. Dropped and counted are messages that are too long, unreadable, too many (of those who have
+// the key: four at once, then one a second a peer), older than ten minutes or from the future, replayed (nonce), for a writer, for the source, for a refused key, or whose directory name
 // would equal another's. What a person was shown never changes; approval is for the key that was shown. A request without proof gives way to one with proof, never
 // the other way round; if the two give one key different names, the signed one opens anew under its own directory. Refused keys stay refused over restarts until they are approved by name.
 //

@@ -2,11 +2,13 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -77,12 +79,36 @@ type Inbox struct {
 
 	mu       sync.Mutex // guards what follows; not held while a writer is authorised or the Store is called
 	open     map[hypercore.Key]*Request
-	busy     map[hypercore.Key]bool   // being answered
-	denied   map[string]hypercore.Key // by directory
-	answered []string                 // directories, the newest last
-	nonces   map[string]time.Time     // -> when they may be forgotten
+	busy     map[hypercore.Key]bool // being answered
+	denied   map[string]refusal     // by directory
+	answered []string               // directories, the newest last
+	nonces   map[string]time.Time   // -> when they may be forgotten
 	rates    map[string]rate
 	counters map[string]uint64
+}
+
+// refusal is a node that was refused. Older versions stored the key alone.
+type refusal struct {
+	Key  hypercore.Key
+	Name string
+}
+
+// MarshalJSON writes {"writer": hex, "name": text}.
+func (r refusal) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"writer": r.Key.String(), "name": r.Name})
+}
+
+// UnmarshalJSON is the reverse of MarshalJSON; it also takes the hex alone.
+func (r *refusal) UnmarshalJSON(b []byte) (err error) {
+	var said struct{ Writer, Name string }
+	if err = json.Unmarshal(b, &said.Writer); err != nil {
+		if err := json.Unmarshal(b, &said); err != nil {
+			return err
+		}
+	}
+	r.Name = said.Name
+	r.Key, err = hypercore.ParseKey(said.Writer)
+	return err
 }
 
 // rate is a token bucket.
@@ -99,7 +125,7 @@ func NewInbox(cfg InboxConfig) *Inbox {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	in := &Inbox{cfg: cfg, open: map[hypercore.Key]*Request{}, busy: map[hypercore.Key]bool{}, denied: map[string]hypercore.Key{},
+	in := &Inbox{cfg: cfg, open: map[hypercore.Key]*Request{}, busy: map[hypercore.Key]bool{}, denied: map[string]refusal{},
 		nonces: map[string]time.Time{}, rates: map[string]rate{}, counters: map[string]uint64{}}
 	if cfg.Store != nil {
 		if err := in.load(); err != nil {
@@ -114,17 +140,11 @@ func (in *Inbox) load() error {
 	if err != nil || len(b) == 0 {
 		return err
 	}
-	denied := map[string]string{}
+	denied := map[string]refusal{}
 	if err := json.Unmarshal(b, &denied); err != nil {
 		return err
 	}
-	for dir, text := range denied {
-		key, err := hypercore.ParseKey(text)
-		if err != nil {
-			return err
-		}
-		in.denied[dir] = key
-	}
+	maps.Copy(in.denied, denied)
 	return nil
 }
 
@@ -136,10 +156,7 @@ func (in *Inbox) save() error {
 	in.saving.Lock()
 	defer in.saving.Unlock()
 	in.mu.Lock()
-	denied := map[string]string{}
-	for dir, key := range in.denied {
-		denied[dir] = key.String()
-	}
+	denied := maps.Clone(in.denied)
 	in.mu.Unlock()
 	b, err := json.Marshal(denied)
 	if err != nil {
@@ -166,12 +183,12 @@ func (in *Inbox) receive(peer string, payload []byte) string {
 	if len(payload) > maxMessage {
 		return "oversized"
 	}
-	if !in.allow(peer, now) {
-		return "flood"
-	}
 	text, err := OpenMessage(in.cfg.Identity.Ephemeral(), payload)
 	if err != nil {
-		return "unreadable"
+		return "unreadable" // free of charge: who lacks the key must not use up what a relay may pass on for those who have it
+	}
+	if !in.allow(peer, now) {
+		return "flood"
 	}
 	a, err := parseRequest(in.cfg.Identity.Source, text)
 	if err != nil {
@@ -200,8 +217,8 @@ func (in *Inbox) receive(peer string, payload []byte) string {
 }
 
 func (in *Inbox) isDenied(key hypercore.Key) bool {
-	for _, k := range in.denied {
-		if k == key {
+	for _, r := range in.denied {
+		if r.Key == key {
 			return true
 		}
 	}
@@ -392,14 +409,14 @@ func (in *Inbox) Deny(_ context.Context, dir string) error {
 	if !in.cfg.Authorizer.CanAuthorize() {
 		return ErrNotAuthorised
 	}
-	key, _, err := in.take(dir, false)
+	key, name, err := in.take(dir, false)
 	if err != nil {
 		return err
 	}
 	in.mu.Lock()
 	delete(in.busy, key)
 	in.end(dir, key)
-	in.denied[dir] = key
+	in.denied[dir] = refusal{key, name}
 	in.mu.Unlock()
 	in.cfg.Log.Info("refused", "node", dir)
 	return in.save()
@@ -420,12 +437,12 @@ func (in *Inbox) take(dir string, orDenied bool) (hypercore.Key, string, error) 
 		in.busy[key] = true
 		return key, r.Name, nil
 	}
-	if key, ok := in.denied[dir]; ok {
-		if !orDenied || in.busy[key] {
-			return key, "", ErrAnswered
+	if r, ok := in.denied[dir]; ok {
+		if !orDenied || in.busy[r.Key] {
+			return r.Key, "", ErrAnswered
 		}
-		in.busy[key] = true
-		return key, dir[:max(len(dir)-9, 0)], nil
+		in.busy[r.Key] = true
+		return r.Key, cmp.Or(r.Name, dir[:max(len(dir)-9, 0)]), nil
 	}
 	if slices.Contains(in.answered, dir) {
 		return hypercore.Key{}, "", ErrAnswered

@@ -24,7 +24,8 @@ type fakeDrive struct {
 	mu       sync.Mutex
 	readOnly bool
 	err      error
-	wait     chan struct{} // if set, Authorize waits for it
+	entered  chan struct{} // if set, Authorize sends to it, and then
+	wait     chan struct{} // waits for this
 	names    map[hypercore.Key]string
 }
 
@@ -38,7 +39,8 @@ func (d *fakeDrive) Authorized(key hypercore.Key) bool {
 }
 
 func (d *fakeDrive) Authorize(_ context.Context, key hypercore.Key, name string) error {
-	if d.wait != nil {
+	if d.entered != nil {
+		d.entered <- struct{}{}
 		<-d.wait
 	}
 	d.mu.Lock()
@@ -305,36 +307,42 @@ func TestInboxExpires(t *testing.T) {
 
 func TestInboxFlood(t *testing.T) {
 	it := newInboxTest(t)
-	bad := []byte("no message")
+	bad := it.seal([]byte(`{"action":"wave"}`))
 	for range burst {
-		it.takeFrom("a", "unreadable", bad)
+		it.takeFrom("a", "malformed", bad)
 	}
 	it.takeFrom("a", "flood", bad)
 	it.takeFrom("a", "flood", it.signed(writerKey(1), "x", it.now))
-	it.takeFrom("b", "unreadable", bad)
+	it.takeFrom("b", "malformed", bad)
+
+	// Who lacks the key uses up nobody's share.
+	for range 10 * burst {
+		it.takeFrom("c", "unreadable", []byte("no message"))
+	}
+	it.takeFrom("c", "shown", it.signed(writerKey(2), "x", it.now))
 	for range 5 {
 		it.now = it.now.Add(time.Second)
-		it.takeFrom("a", "unreadable", bad)
+		it.takeFrom("a", "malformed", bad)
 		it.takeFrom("a", "flood", bad)
 	}
 	it.now = it.now.Add(-time.Hour) // the clock was set back
 	it.takeFrom("a", "flood", bad)
 	it.now = it.now.Add(time.Second)
-	it.takeFrom("a", "unreadable", bad)
+	it.takeFrom("a", "malformed", bad)
 	it.now = it.now.Add(time.Hour)
 	for range burst {
-		it.takeFrom("a", "unreadable", bad)
+		it.takeFrom("a", "malformed", bad)
 	}
 	it.takeFrom("a", "flood", bad)
 
 	// Peers are bounded as well.
 	it.now = it.now.Add(time.Hour)
 	for n := range maxPeers {
-		it.takeFrom(fmt.Sprint("many", n), "unreadable", bad)
+		it.takeFrom(fmt.Sprint("many", n), "malformed", bad)
 	}
 	it.takeFrom("one more", "flood", bad)
 	it.now = it.now.Add(time.Minute)
-	it.takeFrom("one more", "unreadable", bad)
+	it.takeFrom("one more", "malformed", bad)
 }
 
 func TestInboxNonces(t *testing.T) {
@@ -518,22 +526,14 @@ func TestInboxConcurrentAnswers(t *testing.T) {
 					it.want(it.Deny(t.Context(), dir), nil)
 					it.restart()
 				}
-				it.drive.wait = make(chan struct{})
+				it.drive.entered, it.drive.wait = make(chan struct{}), make(chan struct{})
 				answer := it.Approve
 				if second == "deny" {
 					answer = it.Deny
 				}
 				errs := make(chan error, 2)
 				go func() { errs <- it.Approve(t.Context(), dir) }()
-				for { // until the drive authorises
-					it.mu.Lock()
-					busy := len(it.busy)
-					it.mu.Unlock()
-					if busy == 1 {
-						break
-					}
-					time.Sleep(time.Millisecond)
-				}
+				<-it.drive.entered
 				it.now = it.now.Add(2 * maxAge) // it does not expire under the drive's hands
 				it.none()
 				go func() { errs <- answer(t.Context(), dir) }()
@@ -586,7 +586,7 @@ func TestInboxDeny(t *testing.T) {
 		it.want(it.Deny(t.Context(), dir), ErrAnswered)
 	}
 	it.want(it.Approve(t.Context(), dir), nil)
-	if it.drive.names[key] != "laptop" {
+	if it.drive.names[key] != "Laptop" {
 		t.Error(it.drive.names)
 	}
 	it.want(it.Approve(t.Context(), dir), ErrAnswered)
@@ -632,6 +632,16 @@ func TestInboxStoreFails(t *testing.T) {
 		it.restart()
 		it.take("shown", it.signed(writer, "Laptop", it.now))
 	}
+
+	// Refusals of older versions have no names.
+	it.store = &fakeStore{b: []byte(`{"laptop-00000000":"` + keyOf(writer).String() + `"}`)}
+	it.restart()
+	it.take("denied", it.signed(writer, "Laptop", it.now))
+	it.want(it.Approve(t.Context(), "laptop-00000000"), nil)
+	if it.drive.names[keyOf(writer)] != "laptop" {
+		t.Error(it.drive.names)
+	}
+	delete(it.drive.names, keyOf(writer))
 
 	// Without a store refusals are in memory.
 	in := NewInbox(InboxConfig{Identity: it.id, Authorizer: it.drive})
