@@ -28,9 +28,10 @@ func (h *hexBytes) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-func load(t testing.TB, name string, into any) {
+// load reads vectors; those that packages share lie with the lowest of them.
+func load(t testing.TB, path string, into any) {
 	t.Helper()
-	b, err := os.ReadFile("testdata/" + name)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func TestVectorsHyperdb(t *testing.T) {
 			All    []vectorMessage           `json:"messages"`
 		} `json:"transcripts"`
 	}
-	load(t, "hyperdb-transcripts.json", &v)
+	load(t, "testdata/hyperdb-transcripts.json", &v)
 	for _, c := range v {
 		for i, r := range c.Transcripts {
 			t.Run(fmt.Sprintf("%s %d", c.Name, i), func(t *testing.T) {

@@ -40,7 +40,7 @@ func TestVectorsSeeder(t *testing.T) {
 			All     []vectorMessage     `json:"messages"`
 		} `json:"conversations"`
 	}
-	load(t, "protocol.json", &v)
+	load(t, "wire/testdata/protocol.json", &v)
 	for _, c := range v.Conversations {
 		t.Run(c.Name, func(t *testing.T) {
 			secret := ed25519.NewKeyFromSeed(c.KeySeed)
@@ -106,8 +106,8 @@ func TestTolerance(t *testing.T) {
 			Extensions []string `json:"extensions"`
 		} `json:"cases"`
 	}
-	load(t, "tolerance.json", &v)
-	load(t, "tolerance-inputs.json", &in)
+	load(t, "wire/testdata/tolerance.json", &v)
+	load(t, "wire/testdata/tolerance-inputs.json", &in)
 	for i, c := range v.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			feed := replicationtest.Writer(t, 0, replicationtest.Blocks(3, 10)...)
@@ -180,7 +180,7 @@ func victim(t testing.TB, v *attackVectors, cfg replication.Config, last uint64)
 
 func TestAttackMutations(t *testing.T) {
 	var v attackVectors
-	load(t, "attacks.json", &v)
+	load(t, "../drive/hypercore/testdata/attacks.json", &v)
 	for _, c := range v.Mutations.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			feed, n, s := victim(t, &v, replication.Config{}, v.Mutations.Index)
@@ -203,7 +203,7 @@ func TestAttackMutations(t *testing.T) {
 
 func TestAttackLyingSizes(t *testing.T) {
 	var v attackVectors
-	load(t, "attacks.json", &v)
+	load(t, "../drive/hypercore/testdata/attacks.json", &v)
 	for _, second := range []hexBytes{v.LyingSizes.Second, v.LyingSizes.SecondWithFullProof} {
 		feed, n, s := victim(t, &v, replication.Config{}, 1)
 		s.write(data(t, v.LyingSizes.First)) // for block 0, which nobody asked for
@@ -222,7 +222,7 @@ func TestAttackLyingSizes(t *testing.T) {
 // TestAttackFork sends two signed histories: the second is refused and reported, and the session goes on.
 func TestAttackFork(t *testing.T) {
 	var v attackVectors
-	load(t, "attacks.json", &v)
+	load(t, "../drive/hypercore/testdata/attacks.json", &v)
 	forks := make(chan *hypercore.ForkError, 1)
 	feed, n, s := victim(t, &v, replication.Config{OnFork: func(_ hypercore.Key, f *hypercore.ForkError) { forks <- f }}, 1)
 	s.write(data(t, v.Fork.First))
@@ -252,7 +252,7 @@ func TestVectorsFlow(t *testing.T) {
 			All         []vectorMessage                              `json:"messages"`
 		} `json:"flows"`
 	}
-	load(t, "ephemeral.json", &v)
+	load(t, "testdata/ephemeral.json", &v)
 	for _, c := range v.Flows {
 		t.Run(c.Name, func(t *testing.T) {
 			source := hypercore.Key(c.DatabaseKey)
