@@ -50,6 +50,7 @@ func TestModelWithCrashes(t *testing.T) {
 			}
 		}
 		reopen := func() { open = nil }
+		// rt.Skip says that an action cannot be done in this state: rapid then draws another one.
 		rt.Repeat(map[string]func(*rapid.T){
 			"make": func(rt *rapid.T) {
 				n := pick("name")
