@@ -20,7 +20,7 @@
 // # Speed
 //
 // No test measures time. This prints medians of 5 rounds beside ext4, go-fuse's loopback and gocryptfs, as root and as an ordinary user, next to what
-// hyphafs must reach (an hour; -run REGEXP, -rounds N, -size MIB, -files N and -systems LIST make it short):
+// hyphafs must reach (two hours and more; -run REGEXP, -rounds N, -size MIB, -files N and -systems LIST make it short):
 //
 //	integration/compare.sh
 //
