@@ -85,29 +85,21 @@ func (d *Drive) keptHead(c Conflict) (view.Kept, error) {
 
 // KeepConflict makes the kept head the file's content; what the file holds now is replaced by it.
 func (d *Drive) KeepConflict(_ context.Context, c Conflict) error {
-	return d.resolve(c, func(in *inode, k view.Kept) error {
+	return d.resolve(c, func(in *inode, k view.Kept, f *frame) {
 		rec := k.Inode
-		if in.backing != nil {
-			if err := in.backing.Truncate(0); err != nil {
-				return noSpace(err)
-			}
-			if err := in.backing.Truncate(int64(rec.Size)); err != nil {
-				return noSpace(err)
-			}
-		}
+		f.cut(in.id, run{0, 1 << 62})
 		in.present, in.unpublished = nil, nil
 		in.rec.Size, in.rec.Extents, in.rec.Target, in.rec.Mtime = rec.Size, rec.Extents, rec.Target, rec.Mtime
-		return nil
 	})
 }
 
 // DropConflict ends a kept head: the file stays as it is.
 func (d *Drive) DropConflict(_ context.Context, c Conflict) error {
-	return d.resolve(c, func(*inode, view.Kept) error { return nil })
+	return d.resolve(c, func(*inode, view.Kept, *frame) {})
 }
 
 // resolve edits the file and lets the change replace the kept head.
-func (d *Drive) resolve(c Conflict, edit func(*inode, view.Kept) error) error {
+func (d *Drive) resolve(c Conflict, edit func(*inode, view.Kept, *frame)) error {
 	if err := d.mayChange(); err != nil {
 		return err
 	}
@@ -117,23 +109,24 @@ func (d *Drive) resolve(c Conflict, edit func(*inode, view.Kept) error) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var failed error
 	ch := d.change()
-	_, err = ch.touch(c.ID, func(in *inode) {
-		if failed = edit(in, k); failed != nil {
-			return
-		}
+	in, err := ch.touch(c.ID, func(in *inode) {
+		edit(in, k, &ch.frame)
 		in.base = append(slices.Clone(in.base), k.Version)
 		in.rec.Ctime = ch.now.UnixNano()
 	})
 	if err != nil {
 		return err
 	}
-	if failed != nil {
-		return failed
-	}
 	if err := ch.commit(); err != nil {
 		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.present) == 0 {
+		if err := d.closeBacking(in); err != nil {
+			d.cfg.Log.Warn("free the bytes of a file", "err", err)
+		}
 	}
 	d.notice(Change{ID: c.ID})
 	return nil

@@ -188,9 +188,13 @@ func (d *Drive) resize(in *inode, size uint64) error {
 	}
 	smaller := size < in.rec.Size
 	if in.backing != nil {
+		if err := d.openBacking(in, size); err != nil { // a small file may outgrow its place
+			return err
+		}
 		if err := in.backing.Truncate(int64(size)); err != nil {
 			return noSpace(err)
 		}
+		in.unsynced = unsynced{all: true}
 	}
 	in.touch(now)
 	in.rec.Size, in.rec.Mtime, in.rec.Ctime = size, now.UnixNano(), now.UnixNano()
@@ -336,6 +340,7 @@ func (f *File) hole(r run) error {
 		if err := in.backing.Punch(int64(r.first<<blockShift), size); err != nil {
 			return noSpace(err)
 		}
+		in.unsynced = unsynced{all: true}
 	}
 	now := f.d.cfg.Now()
 	in.touch(now)

@@ -10,8 +10,8 @@ import (
 // contentBatch bounds the bytes of one append to the content feed.
 const contentBatch = 4 << 20
 
-// piece is one block on its way into the content feed.
-type piece struct {
+// sealing is one block on its way into the content feed.
+type sealing struct {
 	cand *candidate
 	n    uint64
 }
@@ -20,7 +20,7 @@ type piece struct {
 type pieces struct {
 	d      *Drive
 	blocks [][]byte
-	of     []piece
+	of     []sealing
 	bytes  int
 }
 
@@ -82,7 +82,7 @@ func (p *pieces) block(ctx context.Context, c *candidate, n uint64, plain []byte
 		return err
 	}
 	p.blocks = append(p.blocks, sealed)
-	p.of = append(p.of, piece{c, n})
+	p.of = append(p.of, sealing{c, n})
 	if p.bytes += len(sealed); p.bytes < contentBatch {
 		return nil
 	}
@@ -113,7 +113,7 @@ func (p *pieces) flush(ctx context.Context) error {
 
 // place notes in the inode, and in the candidate's copy if that was taken already, where blocks stand. What was cut off meanwhile
 // stays a hole.
-func (p *pieces) place(at piece, e record.Extent) {
+func (p *pieces) place(at sealing, e record.Extent) {
 	in := at.cand.in
 	in.mu.Lock()
 	defer in.mu.Unlock()

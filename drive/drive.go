@@ -32,6 +32,7 @@ type Drive struct {
 	own   *hypercore.Feed // nil without one
 	bytes *hypercore.Feed // its content feed
 	cache *lru.Cache[blockAt, []byte]
+	small atomic.Int64 // bytes of all small files
 
 	writable atomic.Bool
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"syscall"
 
-	"hyphafs.org/hyphafs/drive/hypercore"
-	"hyphafs.org/hyphafs/drive/journal"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -76,7 +73,7 @@ func (f *File) Close() error {
 			in.writers--
 			var fr frame
 			in.mu.Lock()
-			if in.dirty {
+			if in.dirty && !in.isSmall() {
 				fr.inode(in) // times and size as the last write left them
 			}
 			in.mu.Unlock()
@@ -99,65 +96,6 @@ func (f *File) Close() error {
 		}
 	})
 	return nil
-}
-
-// Sync makes the file durable on this node: bytes, size and name.
-func (f *File) Sync(ctx context.Context, _ bool) error {
-	in := f.in
-	for {
-		in.mu.RLock()
-		was := in.state()
-		in.mu.RUnlock()
-		if !was.dirty {
-			return f.d.SyncDir(ctx, in.id)
-		}
-		if was.backing != nil {
-			if err := errors.Join(was.backing.Sync(), f.d.cfg.Work.SyncNames()); err != nil {
-				return noSpace(fmt.Errorf("sync: %w", err))
-			}
-		}
-		j, err := f.d.logSynced(in, was)
-		if err != nil {
-			return err
-		}
-		if j != nil {
-			return noSpace(j.Sync())
-		}
-	}
-}
-
-// syncState is an inode at the beginning of a Sync.
-type syncState struct {
-	dirty   bool
-	backing hypercore.File
-	size    uint64
-	base    []record.Version
-	present blockset
-	frame   frame
-}
-
-// state returns what Sync is about to make durable. Called with in.mu held.
-func (in *inode) state() (s syncState) {
-	s.dirty, s.backing, s.size, s.base = in.dirty, in.backing, in.rec.Size, in.base
-	s.present = append(blockset(nil), in.present...)
-	s.frame.synced(in)
-	return s
-}
-
-// logSynced journals that the state was is durable, and returns the journal. It returns nil if that is no longer worth saying: the file was published
-// or cut meanwhile.
-func (d *Drive) logSynced(in *inode, was syncState) (*journal.Journal, error) {
-	in.mu.RLock()
-	defer in.mu.RUnlock()
-	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) {
-		return nil, nil
-	}
-	for _, r := range was.present {
-		if len(in.present.missing(r)) > 0 {
-			return nil, nil
-		}
-	}
-	return d.journal, d.log(&was.frame)
 }
 
 // noSpace lets a full disk be told apart.
@@ -275,22 +213,6 @@ func (in *inode) extent(n uint64) *record.Extent {
 	return nil
 }
 
-// openBacking makes sure that in has a backing file, as long as the file. Called with in.mu held.
-func (d *Drive) openBacking(in *inode) error {
-	if in.backing != nil {
-		return nil
-	}
-	backing, err := d.cfg.Work.Backing(in.id)
-	if err != nil {
-		return noSpace(err)
-	}
-	if err := backing.Truncate(int64(in.rec.Size)); err != nil {
-		return noSpace(errors.Join(err, backing.Close()))
-	}
-	in.backing = backing
-	return nil
-}
-
 // hydrate brings blocks from the content feeds into the backing file.
 func (d *Drive) hydrate(ctx context.Context, in *inode, blocks []uint64) error {
 	for _, n := range blocks {
@@ -324,29 +246,36 @@ func (d *Drive) fill(in *inode, n uint64, at record.Extent, plain []byte) error 
 	if in.present.has(n) || now == nil || now.Feed != at.Feed || now.Seq+n-now.Block != at.Seq+n-at.Block {
 		return nil
 	}
-	if err := d.openBacking(in); err != nil {
+	if err := d.openBacking(in, 0); err != nil {
 		return err
 	}
 	end := min((n+1)<<blockShift, in.rec.Size)
 	plain = plain[:min(uint64(len(plain)), end-n<<blockShift)]
-	if _, err := in.backing.WriteAt(plain, int64(n<<blockShift)); err != nil {
-		return noSpace(err)
-	}
-	return d.arrived(in, run{n, n + 1})
+	return d.store(in, plain, n<<blockShift, &frame{})
 }
 
-// arrived notes that the bytes of blocks are in the backing file. Called with in.mu held.
-func (d *Drive) arrived(in *inode, r run) error {
-	missing := in.present.missing(r)
-	if len(missing) == 0 {
-		return nil
+// store puts p into the backing file at off, within the file's size or at its end, and into the journal what that has to know: f, which may hold items
+// already, is written. Called with in.mu held.
+func (d *Drive) store(in *inode, p []byte, off uint64, f *frame) error {
+	end := off + uint64(len(p))
+	r := run{off >> blockShift, (end-1)>>blockShift + 1}
+	if in.isSmall() && in.journalled.Load() { // first into the journal, which can fail
+		f.bytes(in, p, off)
+		if err := d.log(f); err != nil {
+			return err
+		}
 	}
-	var f frame
-	for _, m := range missing {
-		f.blocks(in.id, m)
+	if _, err := in.backing.WriteAt(p, int64(off)); err != nil {
+		return noSpace(fmt.Errorf("write: %w", err))
 	}
-	if err := d.log(&f); err != nil {
-		return err
+	in.unsynced.wrote(piece{off, end})
+	if !in.isSmall() {
+		for _, m := range in.present.missing(r) {
+			f.blocks(in.id, m)
+		}
+		if err := d.log(f); err != nil {
+			return err
+		}
 	}
 	in.present.add(r)
 	return nil
@@ -357,32 +286,26 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 	if len(p) == 0 {
 		return nil
 	}
-	if err := d.openBacking(in); err != nil {
+	end := uint64(off) + uint64(len(p))
+	if err := d.openBacking(in, end); err != nil {
 		return err
 	}
-	if _, err := in.backing.WriteAt(p, off); err != nil {
-		return noSpace(fmt.Errorf("write: %w", err))
-	}
-	r := run{uint64(off) >> blockShift, (uint64(off)+uint64(len(p))-1)>>blockShift + 1}
 	now := d.cfg.Now()
-	first := !in.dirty
+	before := in.snapshot()
 	in.touch(now)
-	in.rec.Size = max(in.rec.Size, uint64(off)+uint64(len(p)))
+	in.rec.Size = max(in.rec.Size, end)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
-	if mode := in.rec.Mode; kill {
+	if kill {
 		killPriv(&in.rec)
-		first = first || mode != in.rec.Mode
 	}
-	if first {
-		var f frame
+	var f frame
+	if !before.dirty || in.rec.Mode != before.rec.Mode {
 		f.inode(in)
-		if err := d.log(&f); err != nil {
-			return err
-		}
 	}
-	if err := d.arrived(in, r); err != nil {
-		return err
+	if err := d.store(in, p, uint64(off), &f); err != nil {
+		in.restore(before)
+		return errors.Join(err, in.backing.Truncate(int64(in.rec.Size))) // what was written behind the end is not there
 	}
-	in.unpublished.add(r)
+	in.unpublished.add(run{uint64(off) >> blockShift, (end-1)>>blockShift + 1})
 	return nil
 }

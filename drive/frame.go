@@ -18,8 +18,11 @@ import (
 //	5 entry done      {1 dir, 2 shown name}
 //	6 blocks          {1 id, 2 first, 3 end}: their bytes are in the backing file
 //	7 cut             {1 id, 2 first, 3 end}: no longer
-//	8 synced          {1 id, 3 record, 4 present runs}: what survives a power loss
-//	9 intent          {2 first block of the own feed, repeated 5 {1 id} or {1 dir, 2 name} of each record}
+//	8 synced          {1 id, 2 flags, 3 record, 4 present runs, 6 changes}: what survives a power loss
+//	9 intent          {2 first block of the own feed, repeated 5 {1 id, 2 changes} or {1 dir, 2 name} of each record}
+//	10 bytes          {1 id, 2 offset, 3 bytes, 4 mtime, 5 small}: were written there; with small they are nowhere else
+//	11 spilled        {1 id}: the bytes of a small file are in a backing file from now on
+//	12 carried out    {2 first block}: what that intent said is done and in the items before
 const (
 	itemBoot protowire.Number = iota + 1
 	itemInode
@@ -30,6 +33,9 @@ const (
 	itemCut
 	itemSynced
 	itemIntent
+	itemBytes
+	itemSpilled
+	itemCarriedOut
 )
 
 const (
@@ -37,6 +43,9 @@ const (
 	flagGone
 	flagPublished
 )
+
+// flagDurable of a synced item: the backing file itself was synced, so the bytes that were journalled before need not be looked at.
+const flagDurable = 1
 
 // frame collects items.
 type frame struct{ b []byte }
@@ -57,8 +66,9 @@ func numField(n protowire.Number, v uint64) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), v)
 }
 
-// inode adds the state of in. Called with in.mu held.
+// inode adds the state of in, and the bytes of a small file that the journal does not have yet. Called with in.mu held.
 func (f *frame) inode(in *inode) {
+	known := in.journalled.Swap(true)
 	flags := uint64(0)
 	if in.dirty {
 		flags |= flagDirty
@@ -70,6 +80,9 @@ func (f *frame) inode(in *inode) {
 		flags |= flagPublished
 	}
 	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()))
+	if small, ok := in.backing.(*smallFile); ok && !known && len(in.present) > 0 {
+		f.bytes(in, small.b, 0)
+	}
 }
 
 // encode is the runs as varints, first and end of each.
@@ -92,16 +105,23 @@ func (f *frame) entry(e *entry) {
 	f.item(itemEntry, bytesField(1, e.dir[:]), bytesField(2, []byte(e.name)), bytesField(3, e.place.Dir[:]), bytesField(4, d.Encode()), bytesField(5, e.under[:]))
 }
 
-// published says that what the journal had of in, what was fsynced as well, is done; what changed since comes behind it. Called with Drive.mu and
-// in.mu held.
-func (f *frame) published(in *inode) {
-	f.inodeDone(in.id)
+// published says that a version of in was published that had seen changes: what the journal had of it is done, what was changed or
+// fsynced since is not. Called with Drive.mu and in.mu held.
+func (f *frame) published(in *inode, changes uint64) {
+	if in.dirty && (in.synced > changes || in.isSmall()) {
+		f.inode(in)
+		return
+	}
+	f.inodeDone(in)
 	if in.dirty {
 		f.inode(in)
 	}
 }
 
-func (f *frame) inodeDone(id record.ID) { f.item(itemInodeDone, bytesField(1, id[:])) }
+func (f *frame) inodeDone(in *inode) {
+	in.journalled.Store(false)
+	f.item(itemInodeDone, bytesField(1, in.id[:]))
+}
 
 func (f *frame) entryDone(e *entry) {
 	f.item(itemEntryDone, bytesField(1, e.dir[:]), bytesField(2, []byte(e.name)))
@@ -115,10 +135,27 @@ func (f *frame) cut(id record.ID, r run) {
 	f.item(itemCut, bytesField(1, id[:]), numField(2, r.first), numField(3, r.end))
 }
 
-// synced adds what a power loss must leave of in. Called with in.mu held.
-func (f *frame) synced(in *inode) {
-	f.item(itemSynced, bytesField(1, in.id[:]), bytesField(3, in.record()), bytesField(4, in.present.encode()))
+// synced adds what a power loss must leave of in; durable says that its backing file was synced. Called with in.mu held.
+func (f *frame) synced(in *inode, durable bool) {
+	flags := uint64(0)
+	if durable {
+		flags = flagDurable
+	}
+	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()), numField(6, in.changes))
 }
+
+// bytes adds what was written to in at off. Called with in.mu held.
+func (f *frame) bytes(in *inode, p []byte, off uint64) {
+	small := uint64(0)
+	if in.isSmall() {
+		small = 1
+	}
+	f.item(itemBytes, bytesField(1, in.id[:]), numField(2, off), bytesField(3, p), numField(4, uint64(in.rec.Mtime)), numField(5, small))
+}
+
+func (f *frame) carriedOut(first uint64) { f.item(itemCarriedOut, numField(2, first)) }
+
+func (f *frame) spilled(id record.ID) { f.item(itemSpilled, bytesField(1, id[:])) }
 
 // parsed is one item taken apart.
 type parsed struct {

@@ -188,15 +188,18 @@ func killPriv(rec *record.Inode) {
 	}
 }
 
-// snapshot copies what a change may touch; restore brings it back. Called with in.mu held.
+// snapshot copies what a change may touch; restore brings it back. Both are called with in.mu held.
 func (in *inode) snapshot() *inode {
-	return &inode{rec: in.rec, base: in.base, dirty: in.dirty, gone: in.gone, stale: in.stale, changes: in.changes, first: in.first, last: in.last}
+	s := &inode{rec: in.rec, base: in.base, dirty: in.dirty, gone: in.gone, stale: in.stale, changes: in.changes, first: in.first, last: in.last,
+		present: in.present, unpublished: in.unpublished}
+	s.journalled.Store(in.journalled.Load())
+	return s
 }
 
 func (in *inode) restore(s *inode) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	in.rec, in.base, in.dirty, in.gone, in.stale, in.changes, in.first, in.last = s.rec, s.base, s.dirty, s.gone, s.stale, s.changes, s.first, s.last
+	in.present, in.unpublished = s.present, s.unpublished
+	in.journalled.Store(s.journalled.Load())
 }
 
 // release lets go of an inode that the view knows as well, if nobody uses it. Called with mu held for writing.
@@ -212,19 +215,16 @@ func (d *Drive) release(in *inode) {
 // forget drops an inode from memory, its bytes and its journal items. Called with mu held for writing.
 func (d *Drive) forget(in *inode) {
 	delete(d.overlay.inodes, in.id)
-	var f frame
-	f.inodeDone(in.id)
-	if err := d.log(&f); err != nil {
-		d.cfg.Log.Warn("journal", "err", err) // the item is dropped again when the journal is next replayed and published
+	if in.journalled.Load() {
+		var f frame
+		f.inodeDone(in)
+		if err := d.log(&f); err != nil {
+			d.cfg.Log.Warn("journal", "err", err) // the item is dropped again when the journal is next replayed and published
+		}
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.backing == nil {
-		return
-	}
-	err := errors.Join(in.backing.Close(), d.cfg.Work.RemoveBacking(in.id))
-	in.backing, in.present, in.unpublished = nil, nil, nil
-	if err != nil {
+	if err := d.closeBacking(in); err != nil {
 		d.cfg.Log.Warn("free the bytes of a published file", "err", err)
 	}
 }

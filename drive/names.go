@@ -146,8 +146,12 @@ func (c *change) touch(id record.ID, edit func(*inode)) (*inode, error) {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	before := *in.snapshot()
-	c.undo = append(c.undo, func() { in.restore(&before) })
+	before := in.snapshot()
+	c.undo = append(c.undo, func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.restore(before)
+	})
 	in.touch(c.now)
 	edit(in)
 	c.frame.inode(in)

@@ -3,6 +3,7 @@ package drive
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -21,6 +22,9 @@ type inode struct {
 	published bool // the view has a record of it
 	inFlight  bool // a record of it is being published
 
+	journalled atomic.Bool // the journal speaks of it
+	syncing    sync.Mutex  // one fsync at a time; taken before Drive.mu
+
 	mu          sync.RWMutex // guards what follows; taken after Drive.mu, held over I/O on backing
 	rec         record.Inode // as it is now; Extents say where bytes are that backing does not have
 	base        []record.Version
@@ -32,6 +36,9 @@ type inode struct {
 	backing     hypercore.File
 	present     blockset // blocks whose bytes are in backing
 	unpublished blockset // of these, those that changed since they went into the content feed
+	unsynced    unsynced // what of backing is not durable
+	named       bool     // backing's name is
+	synced      uint64   // changes, when it was last fsynced
 	// Invariant: backing, if there is one, is as long as the file; unpublished is part of present.
 }
 

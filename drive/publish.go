@@ -343,10 +343,10 @@ func (d *Drive) finish(c *cut, first uint64) error {
 			clean = append(clean, in)
 		}
 		if in.opens == 0 { // only who holds d.mu changes it
-			f.published(in)
+			f.published(in, cand.changes)
 		} else {
 			var own frame // journalled before a handle changes it further
-			own.published(in)
+			own.published(in, cand.changes)
 			failed = errors.Join(failed, d.log(&own))
 		}
 		in.mu.Unlock()
@@ -362,7 +362,11 @@ func (d *Drive) finish(c *cut, first uint64) error {
 			f.entry(now)
 		}
 	})
-	if err := errors.Join(failed, d.log(&f)); err != nil {
+	if failed != nil {
+		return failed
+	}
+	f.carriedOut(first)
+	if err := d.log(&f); err != nil {
 		return err
 	}
 	for _, in := range clean {

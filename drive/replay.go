@@ -3,10 +3,12 @@ package drive
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/journal"
 	"hyphafs.org/hyphafs/drive/record"
 )
@@ -24,7 +26,7 @@ func (d *Drive) replay() error {
 	if err != nil {
 		return err
 	}
-	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}}
+	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}}
 	j, err := journal.Open(file, d.cfg.Local, name, func(b []byte) error { return parseFrame(b, r.item) })
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -44,7 +46,37 @@ func (d *Drive) replay() error {
 type syncedState struct {
 	rec     record.Inode
 	present blockset
-	intents int // how many came before
+	changes uint64 // of the inode until then
+}
+
+// written is what the journal holds of a file's bytes: all of a small file's, else what was fsynced since its backing file was.
+type written struct {
+	small  bool
+	pieces []patch // in order
+}
+
+// patch puts bytes at an offset, or, without bytes, cuts the file there.
+type patch struct {
+	off uint64
+	b   []byte
+}
+
+func (w *written) apply(file hypercore.File) error {
+	for _, p := range w.pieces {
+		if p.b == nil {
+			if size, err := file.Size(); err != nil || uint64(size) <= p.off {
+				continue // an error comes again with the next write or truncation
+			}
+			if err := file.Truncate(int64(p.off)); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := file.WriteAt(p.b, int64(p.off)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replayer is one replay. The drive is not in use yet: it takes no locks.
@@ -53,6 +85,7 @@ type replayer struct {
 	boot     string
 	sameBoot bool
 	synced   map[record.ID]syncedState
+	written  map[record.ID]*written
 	intents  []*intent
 }
 
@@ -60,6 +93,7 @@ type replayer struct {
 type intent struct {
 	first   uint64
 	inodes  map[record.ID]uint64 // -> block of its record
+	changes map[record.ID]uint64 // that the record has seen
 	entries map[[2]string]uint64 // directory and name
 	touched map[any]bool         // changed after it was picked
 }
@@ -74,6 +108,9 @@ func (r *replayer) item(p parsed) error {
 		return r.entry(p)
 	case itemIntent:
 		return r.intent(p)
+	case itemCarriedOut:
+		r.intents = slices.DeleteFunc(r.intents, func(i *intent) bool { return i.first == p.nums[2] })
+		return nil
 	}
 	id, err := p.id(1)
 	if err != nil {
@@ -87,6 +124,7 @@ func (r *replayer) item(p parsed) error {
 	case itemInodeDone:
 		delete(o.inodes, id)
 		delete(r.synced, id)
+		delete(r.written, id)
 	case itemBlocks:
 		if in != nil {
 			in.present.add(p.run())
@@ -95,6 +133,7 @@ func (r *replayer) item(p parsed) error {
 	case itemCut:
 		if in != nil {
 			in.cutBlocks(p.run())
+			r.cutBytes(in, p.run())
 		}
 		if s, ok := r.synced[id]; ok { // what was cut off on purpose does not come back as zeros
 			s.present.remove(p.run())
@@ -107,10 +146,54 @@ func (r *replayer) item(p parsed) error {
 			return err
 		}
 		present, err := p.runs()
-		r.synced[id] = syncedState{*rec, present, len(r.intents)}
+		r.synced[id] = syncedState{*rec, present, p.nums[6]}
+		if p.nums[2]&flagDurable != 0 {
+			delete(r.written, id)
+		}
 		return err
+	case itemBytes:
+		if in != nil {
+			r.wrote(in, p)
+		}
+	case itemSpilled:
+		if w := r.written[id]; in != nil && w != nil {
+			r.synced[id] = syncedState{in.rec, slices.Clone(in.present), 0}
+			w.small = false
+		}
 	}
 	return nil
+}
+
+// wrote takes up a bytes item.
+func (r *replayer) wrote(in *inode, p parsed) {
+	w := r.written[in.id]
+	if w == nil {
+		w = &written{}
+		r.written[in.id] = w
+	}
+	w.small = p.nums[5] != 0
+	off, b := p.nums[2], p.bytes[3]
+	w.pieces = append(w.pieces, patch{off, b})
+	if !w.small || len(b) == 0 {
+		return
+	}
+	in.rec.Size = max(in.rec.Size, off+uint64(len(b)))
+	in.rec.Mtime, in.rec.Ctime = int64(p.nums[4]), int64(p.nums[4])
+	blocks := run{off >> blockShift, (off+uint64(len(b))-1)>>blockShift + 1}
+	in.present.add(blocks)
+	in.unpublished.add(blocks)
+}
+
+// cutBytes takes from the journalled bytes what became a hole.
+func (r *replayer) cutBytes(in *inode, cut run) {
+	w := r.written[in.id]
+	switch {
+	case w == nil:
+	case cut.first == 0 && cut.end >= blocksOf(in.rec.Size):
+		delete(r.written, in.id)
+	case w.small && cut.first == 0:
+		w.pieces = append(w.pieces, patch{0, make([]byte, min(in.rec.Size, smallSize))})
+	}
 }
 
 // mark notes that something changed after the intents so far.
@@ -129,6 +212,9 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 	if in == nil {
 		in = &inode{id: id, first: r.d.cfg.Now()}
 		r.d.overlay.inodes[id] = in
+	}
+	if w := r.written[id]; w != nil && rec.Size < in.rec.Size {
+		w.pieces = append(w.pieces, patch{off: rec.Size})
 	}
 	if in.present, err = p.runs(); err != nil {
 		return err
@@ -177,7 +263,7 @@ func (r *replayer) entry(p parsed) error {
 }
 
 func (r *replayer) intent(p parsed) error {
-	i := &intent{first: p.nums[2], inodes: map[record.ID]uint64{}, entries: map[[2]string]uint64{}, touched: map[any]bool{}}
+	i := &intent{first: p.nums[2], inodes: map[record.ID]uint64{}, changes: map[record.ID]uint64{}, entries: map[[2]string]uint64{}, touched: map[any]bool{}}
 	for k, b := range p.nested {
 		it, err := parseItem(itemInode, b)
 		if err != nil {
@@ -190,7 +276,7 @@ func (r *replayer) intent(p parsed) error {
 		if name, ok := it.bytes[2]; ok {
 			i.entries[[2]string{string(id[:]), string(name)}] = i.first + uint64(k)
 		} else {
-			i.inodes[id] = i.first + uint64(k)
+			i.inodes[id], i.changes[id] = i.first+uint64(k), it.nums[2]
 		}
 	}
 	r.intents = append(r.intents, i)
@@ -199,9 +285,9 @@ func (r *replayer) intent(p parsed) error {
 
 // finish settles what the last batches came to, and what a power loss left of the bytes.
 func (r *replayer) finish() error {
-	for n, i := range r.intents {
+	for _, i := range r.intents {
 		if r.d.own != nil && r.d.own.Len() > i.first {
-			r.carryOut(n, i)
+			r.carryOut(i)
 		}
 	}
 	for id, in := range r.d.overlay.inodes {
@@ -225,7 +311,7 @@ func (r *replayer) finish() error {
 		return err
 	}
 	for _, id := range backings {
-		if in := r.d.overlay.inodes[id]; in == nil || in.backing == nil {
+		if in := r.d.overlay.inodes[id]; in == nil || in.backing == nil || in.isSmall() {
 			if err := r.d.cfg.Work.RemoveBacking(id); err != nil {
 				return err
 			}
@@ -234,9 +320,9 @@ func (r *replayer) finish() error {
 	return nil
 }
 
-// carryOut does what Drive.finish did not come to, if batch n is in the feed. One that failed left an intent as well, and another batch or an
+// carryOut does what Drive.finish did not come to, if the batch is in the feed. One that failed left an intent as well, and another batch or an
 // authorisation may stand at its place: only what the feed has there counts.
-func (r *replayer) carryOut(n int, i *intent) {
+func (r *replayer) carryOut(i *intent) {
 	stands := func(seq uint64, key string) bool {
 		e, err := r.d.db.Entry(r.d.self, seq)
 		return err == nil && e.Key == key
@@ -248,10 +334,11 @@ func (r *replayer) carryOut(n int, i *intent) {
 		}
 		in.published = true
 		in.base = []record.Version{{Feed: r.d.self, Seq: seq}}
-		if s, ok := r.synced[id]; ok && s.intents <= n && !i.touched[id] { // what was published is newer
+		if s, ok := r.synced[id]; ok && s.changes <= i.changes[id] { // what was published is newer
 			delete(r.synced, id)
 		}
-		if !i.touched[id] && len(in.present) == 0 { // bytes may have been written since without a frame
+		small := r.written[id] != nil && r.written[id].small
+		if !i.touched[id] && (len(in.present) == 0 || small) { // else bytes may have been written since without a frame
 			delete(r.d.overlay.inodes, id)
 		}
 	}
@@ -271,6 +358,11 @@ func (r *replayer) carryOut(n int, i *intent) {
 func (r *replayer) bytes(in *inode) error {
 	if in.rec.Kind != record.File {
 		return nil
+	}
+	w := r.written[in.id]
+	if w != nil && w.small { // what the journal says is all, and in order
+		in.backing = newSmall(&r.d.small, 0)
+		return errors.Join(w.apply(in.backing), in.backing.Truncate(int64(in.rec.Size)))
 	}
 	s, synced := r.synced[in.id]
 	switch {
@@ -297,6 +389,11 @@ func (r *replayer) bytes(in *inode) error {
 	if err != nil {
 		return err
 	}
+	if w != nil && !r.sameBoot && synced {
+		if err := w.apply(backing); err != nil {
+			return errors.Join(err, backing.Close())
+		}
+	}
 	size, err := backing.Size()
 	if err != nil {
 		return errors.Join(err, backing.Close())
@@ -315,7 +412,7 @@ func (r *replayer) bytes(in *inode) error {
 			return errors.Join(err, backing.Close())
 		}
 	}
-	in.backing = backing
+	in.backing, in.unsynced = backing, unsynced{all: true}
 	return nil
 }
 
@@ -324,7 +421,7 @@ func (r *replayer) bytes(in *inode) error {
 func (d *Drive) intend(c *cut, first uint64) (*journal.Journal, error) {
 	b := numField(2, first)
 	c.each(func(_ int, cand *candidate) {
-		b = append(b, bytesField(5, bytesField(1, cand.in.id[:]))...)
+		b = append(b, bytesField(5, append(bytesField(1, cand.in.id[:]), numField(2, cand.changes)...))...)
 	}, func(_, _ int, e *entry) {
 		b = append(b, bytesField(5, append(bytesField(1, e.dir[:]), bytesField(2, []byte(e.name))...))...)
 	})
@@ -340,12 +437,15 @@ func (d *Drive) intend(c *cut, first uint64) (*journal.Journal, error) {
 	return d.journal, d.log(&f)
 }
 
+// compactFrom is the size in bytes from which a journal may be replaced: what is replayed at most for nothing.
+const compactFrom = 16 << 20
+
 // compactIfDue starts a new journal when the old one is mostly dead.
 func (d *Drive) compactIfDue() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	live := int64(len(d.overlay.inodes)+d.overlay.count) * 512
-	if size := d.journal.Size(); size < 4<<20 || size < 4*live {
+	live := int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
+	if size := d.journal.Size(); size < compactFrom || size < 4*live {
 		return nil
 	}
 	name, err := d.cfg.Work.Current()
@@ -361,14 +461,18 @@ func (d *Drive) compactIfDue() error {
 
 // compact writes the whole overlay into a new journal and makes that the one in force. Called with mu held; it holds every inode's mu, so that
 // nothing is logged meanwhile.
-func (d *Drive) compact(name string) error {
+func (d *Drive) compact(name string) (err error) {
 	var held []*inode
+	var journalled []bool // by the journal so far, which stays in force if this fails
 	for _, in := range d.overlay.inodes {
 		in.mu.Lock()
-		held = append(held, in)
+		held, journalled = append(held, in), append(journalled, in.journalled.Load())
 	}
 	defer func() {
-		for _, in := range held {
+		for i, in := range held {
+			if err != nil {
+				in.journalled.Store(journalled[i])
+			}
 			in.mu.Unlock()
 		}
 	}()
@@ -389,10 +493,11 @@ func (d *Drive) compact(name string) error {
 		}
 	}
 	for _, in := range held {
-		if in.backing != nil {
-			if err := in.backing.Sync(); err != nil {
-				return errors.Join(noSpace(err), j.Close())
-			}
+		if in.backing == nil || !in.dirty {
+			continue
+		}
+		if err := in.backing.Sync(); err != nil {
+			return errors.Join(noSpace(err), j.Close())
 		}
 	}
 	if err := errors.Join(j.Sync(), d.cfg.Work.SyncNames()); err != nil {
@@ -407,6 +512,11 @@ func (d *Drive) compact(name string) error {
 		}
 	}
 	d.retired, d.journal = d.journal, j
+	for _, in := range held {
+		if in.dirty {
+			in.unsynced, in.named, in.synced = unsynced{}, true, in.changes
+		}
+	}
 	return nil
 }
 
@@ -422,12 +532,15 @@ func (d *Drive) wholeOverlay() []*frame {
 	}
 	frames[0].b = protowire.AppendBytes(protowire.AppendTag(nil, itemBoot, protowire.BytesType), []byte(d.cfg.Work.Boot()))
 	for _, in := range d.overlay.inodes {
+		in.journalled.Store(false) // in the new one
 		if !in.dirty {
 			continue
 		}
 		f := next()
 		f.inode(in)
-		f.synced(in)
+		if !in.isSmall() {
+			f.synced(in, true)
+		}
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {

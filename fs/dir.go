@@ -101,7 +101,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		return nil, nil, 0, n.errno(err, "open")
 	}
 	child := n.tree.entry(ctx, n, a, out)
-	return child, &handle{node: child.Operations().(*node), file: f}, fuse.FOPEN_KEEP_CACHE, 0
+	return child, &handle{node: child.Operations().(*node), file: f}, openFlags, 0
 }
 
 // Link answers link(2).
@@ -148,7 +148,7 @@ func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbe
 	return n.errno(n.tree.drive.Rename(whole(ctx), n.id, name, to.id, newName, drive.RenameFlags(flags)), "rename")
 }
 
-// OpendirHandle opens the directory for reading.
+// OpendirHandle opens the directory for reading. The kernel keeps the list until a name in it changes.
 func (n *node) OpendirHandle(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
-	return &dirHandle{node: n}, 0, 0
+	return &dirHandle{node: n}, fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE, 0
 }

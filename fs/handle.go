@@ -27,7 +27,11 @@ var (
 	_ gofs.FileReleaser  = (*handle)(nil)
 )
 
-// Open answers open(2) of what exists. Pages stay cached over opens: whatever else changes a file is told to the kernel.
+// openFlags: pages stay cached over opens, since whatever else changes a file is told to the kernel; closing needs no word of ours beyond the
+// release. Mapped pages are sent at munmap all the same (fuse_vma_close of Linux).
+const openFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+
+// Open answers open(2) of what exists.
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
 	if write && !n.tree.drive.Writable() {
@@ -37,7 +41,7 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if err != nil {
 		return nil, 0, n.errno(err, "open")
 	}
-	return &handle{node: n, file: f}, fuse.FOPEN_KEEP_CACHE, 0
+	return &handle{node: n, file: f}, openFlags, 0
 }
 
 // Read answers read(2) and page faults. It may wait for a peer, and can be interrupted then.

@@ -112,7 +112,7 @@ func (q *invalidations) pass(c drive.Change) {
 		if status != fuse.OK {
 			status = q.kernel.EntryNotify(inoOf(c.Dir), c.Name)
 		}
-		q.kernel.InodeNotify(inoOf(c.Dir), -1, 0)
+		q.kernel.InodeNotify(inoOf(c.Dir), 0, 0) // its attributes and its list
 		if c.Was != (record.ID{}) {
 			q.kernel.InodeNotify(inoOf(c.Was), -1, 0) // its link count
 		}

@@ -205,11 +205,11 @@ func TestInvalidations(t *testing.T) {
 		{"content", drive.Change{ID: id(5)}, 0, []string{"inode 5 0"}},
 		{"root", drive.Change{}, 0, []string{"inode 1 0"}},
 		{"same inode again", drive.Change{Dir: id(4), Name: "a", ID: id(5), Was: id(5)}, 0, []string{"inode 5 -1"}},
-		{"new name", drive.Change{Name: "a", ID: id(5)}, 0, []string{"entry 1 a", "inode 1 -1"}},
-		{"other inode", drive.Change{Dir: id(4), Name: "a", ID: id(5), Was: id(6)}, 0, []string{"entry 4 a", "inode 4 -1", "inode 6 -1"}},
-		{"removed", drive.Change{Dir: id(4), Name: "a", Was: id(6)}, 0, []string{"delete 4 6 a", "inode 4 -1", "inode 6 -1"}},
-		{"removed, full", drive.Change{Dir: id(4), Name: "a", Was: id(6)}, fuse.Status(syscall.ENOTEMPTY), []string{"delete 4 6 a", "entry 4 a", "inode 4 -1", "inode 6 -1"}},
-		{"removed, unknown", drive.Change{Dir: id(4), Name: "a"}, 0, []string{"entry 4 a", "inode 4 -1"}},
+		{"new name", drive.Change{Name: "a", ID: id(5)}, 0, []string{"entry 1 a", "inode 1 0"}},
+		{"other inode", drive.Change{Dir: id(4), Name: "a", ID: id(5), Was: id(6)}, 0, []string{"entry 4 a", "inode 4 0", "inode 6 -1"}},
+		{"removed", drive.Change{Dir: id(4), Name: "a", Was: id(6)}, 0, []string{"delete 4 6 a", "inode 4 0", "inode 6 -1"}},
+		{"removed, full", drive.Change{Dir: id(4), Name: "a", Was: id(6)}, fuse.Status(syscall.ENOTEMPTY), []string{"delete 4 6 a", "entry 4 a", "inode 4 0", "inode 6 -1"}},
+		{"removed, unknown", drive.Change{Dir: id(4), Name: "a"}, 0, []string{"entry 4 a", "inode 4 0"}},
 	} {
 		k := &kernel{status: c.status}
 		queue(k).pass(c.change)

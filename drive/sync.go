@@ -1,0 +1,156 @@
+package drive
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/journal"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// What an fsync may put into the journal instead of syncing the backing file, per inode.
+const (
+	maxJournalled = 256 << 10 // bytes
+	maxPieces     = 64
+)
+
+// unsynced says which bytes of a backing file are not durable: some pieces, or perhaps all of it.
+type unsynced struct {
+	all    bool
+	pieces []piece
+	bytes  uint64
+}
+
+// piece is bytes of a file.
+type piece struct{ off, end uint64 }
+
+// wrote notes a write.
+func (u *unsynced) wrote(p piece) {
+	if u.all {
+		return
+	}
+	if k := len(u.pieces) - 1; k >= 0 && u.pieces[k].off <= p.off && p.off <= u.pieces[k].end { // goes on where the last one ended
+		u.bytes += max(p.end, u.pieces[k].end) - u.pieces[k].end
+		u.pieces[k].end = max(p.end, u.pieces[k].end)
+	} else {
+		u.pieces = append(u.pieces, p)
+		u.bytes += p.end - p.off
+	}
+	if u.bytes > maxJournalled || len(u.pieces) > maxPieces {
+		*u = unsynced{all: true}
+	}
+}
+
+// Sync makes the file durable on this node: bytes, size and name. Little is written into the journal, whose fsync callers share; much is
+// synced where it is.
+func (f *File) Sync(ctx context.Context, _ bool) error {
+	d, in := f.d, f.in
+	in.syncing.Lock()
+	in.mu.RLock()
+	dirty := in.dirty
+	in.mu.RUnlock()
+	if !dirty {
+		in.syncing.Unlock()
+		return d.SyncDir(ctx, in.id)
+	}
+	j, err := d.syncInode(in)
+	in.syncing.Unlock()
+	if err != nil {
+		return err
+	}
+	return noSpace(j.Sync())
+}
+
+// syncInode puts what has to be durable into the journal, or sees that it is, and returns the journal, which is to be synced. Called with in.syncing held.
+func (d *Drive) syncInode(in *inode) (*journal.Journal, error) {
+	for {
+		in.mu.Lock()
+		if in.backing == nil || in.isSmall() || !in.unsynced.all {
+			defer in.mu.Unlock()
+			return d.syncPieces(in)
+		}
+		was := in.state()
+		in.unsynced = unsynced{}
+		in.mu.Unlock()
+		err := was.backing.Sync()
+		if err == nil && !was.named {
+			err = d.cfg.Work.SyncNames()
+		}
+		in.mu.Lock()
+		j, said, err := d.logSynced(in, was, err)
+		if err != nil {
+			in.unsynced = unsynced{all: true}
+		}
+		in.mu.Unlock()
+		if said || err != nil {
+			return j, err
+		}
+	}
+}
+
+// syncPieces journals the bytes that are not durable, and the inode. Called with in.mu held.
+func (d *Drive) syncPieces(in *inode) (*journal.Journal, error) {
+	var f frame
+	if !in.isSmall() {
+		for _, p := range in.unsynced.pieces {
+			p.end = min(p.end, in.rec.Size)
+			if p.off >= p.end {
+				continue
+			}
+			b := make([]byte, p.end-p.off)
+			if n, err := in.backing.ReadAt(b, int64(p.off)); n < len(b) {
+				return nil, fmt.Errorf("sync: %w", err)
+			}
+			f.bytes(in, b, p.off)
+		}
+		f.synced(in, false)
+	}
+	if err := d.log(&f); err != nil {
+		return nil, err
+	}
+	in.unsynced, in.synced = unsynced{}, in.changes
+	return d.journal, nil
+}
+
+// syncState is an inode at the beginning of a Sync.
+type syncState struct {
+	backing hypercore.File
+	named   bool
+	size    uint64
+	base    []record.Version
+	present blockset
+	changes uint64
+	frame   frame
+}
+
+// state returns what Sync is about to make durable. Called with in.mu held.
+func (in *inode) state() (s syncState) {
+	s.backing, s.named, s.size, s.base, s.changes = in.backing, in.named, in.rec.Size, in.base, in.changes
+	s.present = append(blockset(nil), in.present...)
+	s.frame.synced(in, true)
+	return s
+}
+
+// logSynced journals that the state was is durable, unless failed says that it is not. It reports false if that is no longer worth saying: the file was published
+// or cut meanwhile. Called with in.mu held.
+func (d *Drive) logSynced(in *inode, was syncState, failed error) (*journal.Journal, bool, error) {
+	if failed != nil {
+		return nil, false, noSpace(fmt.Errorf("sync: %w", failed))
+	}
+	in.named = true
+	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) || in.backing != was.backing {
+		return nil, false, nil
+	}
+	for _, r := range was.present {
+		if len(in.present.missing(r)) > 0 {
+			return nil, false, nil
+		}
+	}
+	if err := d.log(&was.frame); err != nil {
+		return nil, false, err
+	}
+	in.synced = was.changes
+	return d.journal, true, nil
+}
