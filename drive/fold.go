@@ -113,6 +113,11 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 	shown := changes[:0]
 	for _, c := range changes {
 		if c.Name != "" {
+			for _, id := range []record.ID{c.ID, c.Dir} {
+				if in := d.overlay.inodes[id]; in != nil {
+					in.shown = true
+				}
+			}
 			if e := d.overlay.entry(c.Dir, c.Name); e != nil {
 				d.overlay.account(e, -1)
 				e.under, e.underKind = c.ID, 0

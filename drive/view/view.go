@@ -111,15 +111,28 @@ func (v *View) Inode(id record.ID) (s InodeState, err error) {
 				s.Replaces = append(s.Replaces, x.version)
 			}
 		}
-		n, err := t.count(idRow(rowLive, id))
-		if err != nil {
-			return err
-		}
-		orphan, err := t.orphanPlace(id)
-		s.Nlink = int(n) + b2i(orphan != nil)
+		s.Nlink, err = t.nlink(id)
 		return err
 	})
 	return s, err
+}
+
+// Nlink returns how many entries name id, also before a record of it was folded.
+func (v *View) Nlink(id record.ID) (n int, err error) {
+	err = v.read(func(t *txn) error {
+		n, err = t.nlink(id)
+		return err
+	})
+	return n, err
+}
+
+func (t *txn) nlink(id record.ID) (int, error) {
+	n, err := t.count(idRow(rowLive, id))
+	if err != nil {
+		return 0, err
+	}
+	orphan, err := t.orphanPlace(id)
+	return int(n) + b2i(orphan != nil), err
 }
 
 // Subdirs returns how many directories dir shows. Of directories of one name in several merged ones each counts.
