@@ -16,16 +16,35 @@
 //  1. Several live heads of an inode: the greatest stamp is shown, the others are kept (Conflicts).
 //  2. Several live inodes at one name: the greatest stamp keeps the name, the others appear as "name (conflict, <node> <date>).ext". Directories
 //     among them are shown as one; the greatest stamp stands for all (members).
+//  3. A directory has one place: of its live entries the greatest. The others are hidden, and count again when it goes. An inode that any
+//     version ever called a directory is one. Files may have many names.
+//  4. In a cycle of directories the one with the greatest entry falls to where that was moved from; if nobody names that directory any more, or
+//     if it is in a cycle there, too, to the root. It is at its entry again when the cycle is gone.
 //  5. A deletion replaces what its writer saw. A live head that is left makes the entry live. An inode that has a head no deletion replaced, or
 //     a directory in which something is shown, but that no live entry names, is shown again where the greatest version that ever named it stood.
+//
+// Rules 3 and 4 give every directory a place, a deleted one that of the greatest version that ever named it, so that all together are a forest before rule
+// 5 asks what is shown in them. Rule 2 only joins what is shown: directories that are shown as one are equally far from the root, so it makes no cycle.
+//
+// What rules 4 and 5 show where no live entry says so is a guest there. An entry keeps its name against a guest; a guest is never merged. What
+// a person does to one goes to the key of its own entry (EntryState.Dir, Stored).
 //
 // An entry names its inode whether or not the inode's record is a deletion: deletions of inodes keep the whole record, so nothing is lost if
 // the entry was moved meanwhile.
 //
+// # How a fold settles
+//
+// Fold takes in its records, then looks at what they touched, and at nothing else (settle.go). Directories whose entries changed, and those that fell out of a
+// cycle, are put at their entries; every cycle of now goes through one of them, so following their parents finds it. Then rule 5 goes up from what
+// is shown or not shown any more, as long as that decides about the directory above. What comes of it are rows: the key's row says whom it hides and who is a
+// guest, so that a reader looks at one row a name. To move a directory is two keys, whatever is in it.
+//
 // # Rows
 //
 // One letter, then parts of fixed size (rows.go lists them). Keys are ids and tokens; values are sealed under a key of this node, bound to their
-// row, since names are secrets. Looking up a name or an inode is one to three gets; merged directories, which are rare, cost a walk to the root.
+// row, since names are secrets. Looking up a name or an inode is one to three gets; merged directories, which are rare, cost a walk to the root. Keys that
+// show nothing stand under a letter of their own, so that a listing costs what it shows. A view of another format is refused by Open: its owner drops
+// it and folds again.
 //
 // # Concurrency
 //

@@ -2,6 +2,9 @@ package view
 
 import "fmt"
 
+// ConflictName is conflictName for tests of other packages.
+var ConflictName = conflictName
+
 // Dump lists the rows of a view, opened, for tests that compare two.
 func (v *View) Dump() (out []string) {
 	if err := v.read(func(t *txn) error {

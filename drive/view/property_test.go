@@ -13,7 +13,8 @@ import (
 	"hyphafs.org/hyphafs/drive/view"
 )
 
-// history draws a history of two or three writers: each acts on what its own view shows, and takes over others' records at random.
+// history draws a history of two or three writers: each acts on what its own view shows, and takes over others' records at random. In half of the
+// histories they begin with some directories, mostly move them, and seldom meet: so do cycles come about.
 type history struct {
 	t     testing.TB
 	rt    *rapid.T
@@ -22,6 +23,7 @@ type history struct {
 	taken [][]int // [node][writer] entries folded
 	clock uint64
 	ids   byte
+	moves bool
 }
 
 func draw(t testing.TB, rt *rapid.T) *history {
@@ -32,9 +34,19 @@ func draw(t testing.TB, rt *rapid.T) *history {
 		h.views = append(h.views, newView(t))
 		h.taken = append(h.taken, make([]int, n))
 	}
+	apart := 1
+	if h.moves = rapid.Bool().Draw(rt, "moves"); h.moves {
+		apart = 8
+		for _, name := range []string{"x", "y", "z.txt", "v", "w"} {
+			h.make(0, record.Root, name, record.Dir)
+		}
+		for node := range n {
+			h.take(node, 0, len(h.logs[0].entries))
+		}
+	}
 	for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 		node := rapid.IntRange(0, n-1).Draw(rt, "node")
-		if from := rapid.IntRange(0, n-1).Draw(rt, "from"); from != node {
+		if from := rapid.IntRange(0, n*apart-1).Draw(rt, "from"); from != node && from < n {
 			h.take(node, from, rapid.IntRange(h.taken[node][from], len(h.logs[from].entries)).Draw(rt, "upto"))
 		}
 		h.act(node)
@@ -63,35 +75,124 @@ func (h *history) act(node int) {
 	name := rapid.SampledFrom([]string{"x", "y", "z.txt"}).Draw(h.rt, "name")
 	e, err := v.Lookup(at, name)
 	exists := err == nil
-	switch op := rapid.IntRange(0, 4).Draw(h.rt, "op"); {
-	case op <= 1 && !exists: // create
-		h.ids++
-		kind := record.File
+	if es, err := v.ReadDir(at); err == nil && len(es) > 0 && rapid.IntRange(0, 2).Draw(h.rt, "any") == 0 { // conflict copies, too
+		e, exists = rapid.SampledFrom(es).Draw(h.rt, "entry"), true
+	}
+	switch op := rapid.IntRange(0, 9).Draw(h.rt, "op"); {
+	case h.moves && op >= 4: // move a directory
+		var moving []view.EntryState
+		for _, dir := range dirs {
+			es, err := v.ReadDir(dir)
+			if err != nil {
+				h.rt.Fatal(err)
+			}
+			moving = append(moving, slices.DeleteFunc(es, func(e view.EntryState) bool { return e.Kind != record.Dir })...)
+		}
+		if len(moving) > 0 {
+			e = rapid.SampledFrom(moving).Draw(h.rt, "moving")
+			h.rename(v, l, e, at, rapid.SampledFrom([]string{e.Stored, e.Stored, name}).Draw(h.rt, "new name"))
+		}
+	case op <= 2 && !exists: // create
+		kind := record.Dir
 		if rapid.IntRange(0, 2).Draw(h.rt, "kind") == 0 {
-			kind = record.Dir
+			kind = record.File
 		}
-		tombs, err := v.Tombstones(at, name)
-		if err != nil {
-			h.rt.Fatal(err)
-		}
-		id := record.ID{h.ids}
-		l.dirent(h.t, at, record.Dirent{Name: name, Inode: id, Kind: kind, Stamp: h.stamp(), Replaces: tombs})
-		l.inode(h.t, id, record.Inode{Kind: kind, Stamp: h.stamp()})
-	case op == 2 && len(files) > 0: // change
-		id := rapid.SampledFrom(files).Draw(h.rt, "file")
+		h.make(node, at, name, kind)
+	case op == 3: // change
+		id := rapid.SampledFrom(append(slices.Clone(dirs[1:]), append(files, record.Root)...)).Draw(h.rt, "inode")
 		s, err := v.Inode(id)
 		if err != nil {
 			return // its record is not here yet
 		}
-		l.inode(h.t, id, record.Inode{Kind: record.File, Size: h.clock + 1, Stamp: h.stamp(), Replaces: s.Replaces})
+		l.inode(h.t, id, record.Inode{Kind: s.Kind, Mtime: int64(h.clock), Stamp: h.stamp(), Replaces: s.Replaces})
+	case op == 4 && len(files) > 0 && !exists: // link
+		id := rapid.SampledFrom(files).Draw(h.rt, "file")
+		l.dirent(h.t, at, record.Dirent{Name: name, Inode: id, Kind: record.File, Stamp: h.stamp(), Replaces: h.tombstones(v, at, name)})
+	case op <= 7 && exists: // rename
+		to := rapid.SampledFrom(dirs).Draw(h.rt, "to")
+		toName := rapid.SampledFrom([]string{"x", "y", "z.txt"}).Draw(h.rt, "new name")
+		h.rename(v, l, e, to, toName)
 	case exists: // remove
-		if empty, err := v.Empty(e.ID); err != nil || e.Kind == record.Dir && !empty {
+		if h.mayGo(v, e) {
+			h.unname(v, l, e)
+			l.dirent(h.t, e.Dir, record.Dirent{Name: e.Stored, Inode: e.ID, Kind: e.Kind, Removed: true, Stamp: h.stamp(), Replaces: e.Versions})
+		}
+	}
+}
+
+func (h *history) make(node int, dir record.ID, name string, kind record.Kind) {
+	h.ids++
+	id := record.ID{h.ids}
+	h.logs[node].dirent(h.t, dir, record.Dirent{Name: name, Inode: id, Kind: kind, Stamp: h.stamp(), Replaces: h.tombstones(h.views[node], dir, name)})
+	h.logs[node].inode(h.t, id, record.Inode{Kind: kind, Stamp: h.stamp()})
+	h.take(node, node, len(h.logs[node].entries))
+}
+
+func (h *history) tombstones(v *view.View, dir record.ID, name string) []record.Version {
+	versions, err := v.Tombstones(dir, name)
+	if err != nil {
+		h.rt.Fatal(err)
+	}
+	return versions
+}
+
+// mayGo reports whether e is no directory with something in it.
+func (h *history) mayGo(v *view.View, e view.EntryState) bool {
+	empty, err := v.Empty(e.ID)
+	if err != nil {
+		h.rt.Fatal(err)
+	}
+	return e.Kind != record.Dir || empty
+}
+
+// unname deletes the inode of e if that is its last name.
+func (h *history) unname(v *view.View, l *log, e view.EntryState) {
+	if s, err := v.Inode(e.ID); err == nil && s.Nlink <= 1 {
+		l.inode(h.t, e.ID, record.Inode{Kind: e.Kind, Size: s.Size, Removed: true, Stamp: h.stamp(), Replaces: s.Replaces})
+	}
+}
+
+// rename moves e, over what is there; not into itself, as far as v shows.
+func (h *history) rename(v *view.View, l *log, e view.EntryState, dir record.ID, name string) {
+	over, err := v.Lookup(dir, name)
+	exists := err == nil
+	if exists && (over.ID == e.ID || (over.Kind == record.Dir) != (e.Kind == record.Dir) || !h.mayGo(v, over)) {
+		return
+	}
+	below := []record.ID{e.ID}
+	for i := 0; i < len(below) && e.Kind == record.Dir; i++ {
+		if below[i] == dir {
 			return
 		}
-		if s, err := v.Inode(e.ID); err == nil && s.Nlink <= 1 {
-			l.inode(h.t, e.ID, record.Inode{Kind: e.Kind, Size: s.Size, Removed: true, Stamp: h.stamp(), Replaces: s.Replaces})
+		es, err := v.ReadDir(below[i])
+		if err != nil {
+			h.rt.Fatal(err)
 		}
-		l.dirent(h.t, e.Dir, record.Dirent{Name: e.Stored, Inode: e.ID, Kind: e.Kind, Removed: true, Stamp: h.stamp(), Replaces: e.Versions})
+		for _, e := range es {
+			if e.Kind == record.Dir {
+				below = append(below, e.ID)
+			}
+		}
+	}
+	to, replaces := record.Place{Dir: dir, Name: name}, h.tombstones(v, dir, name)
+	if exists {
+		h.unname(v, l, over)
+		to, replaces = record.Place{Dir: over.Dir, Name: over.Stored}, over.Versions
+	}
+	from := record.Place{Dir: e.Dir, Name: e.Stored}
+	if from == to {
+		return
+	}
+	gone := func() {
+		l.dirent(h.t, from.Dir, record.Dirent{Name: from.Name, Inode: e.ID, Kind: e.Kind, Removed: true, MovedTo: &to, Stamp: h.stamp(), Replaces: e.Versions})
+	}
+	first := rapid.Bool().Draw(h.rt, "the old name first")
+	if first {
+		gone()
+	}
+	l.dirent(h.t, to.Dir, record.Dirent{Name: to.Name, Inode: e.ID, Kind: e.Kind, MovedFrom: &from, Stamp: h.stamp(), Replaces: replaces})
+	if !first {
+		gone()
 	}
 }
 

@@ -20,111 +20,91 @@ type EntryState struct {
 	Name     string // as shown
 	ID       record.ID
 	Kind     record.Kind
-	Dir      record.ID        // the directory whose record it is: of several merged ones, not always the one that was asked
+	Dir      record.ID        // the directory whose record it is: of several merged ones, or of one that fell out of a cycle, not always the one that was asked
 	Stored   string           // the name in the record; differs from Name for a conflict copy
 	Versions []record.Version // the heads that say so: what a change of this entry replaces
+	Stamp    record.Stamp     // the greatest of theirs; a directory that is moved on needs a greater one (rule 3)
 }
 
 // entity is what a key shows: an inode, or several directories that are shown as one.
 type entity struct {
 	EntryState
-	stamp  record.Stamp
-	newest record.Version
-	dirs   []record.ID // of merged directories all, the one that stands for them first
-	orphan bool        // no live head names it: shown because a change outlived its deletion
+	slotName string         // the name that the key stands for
+	newest   record.Version // the version with Stamp
+	dirs     []record.ID    // of merged directories all, the one that stands for them first
+	home     *place         // of a guest: where the entry is that speaks for it
 }
 
-// entitiesAt lists what the key p shows, the winner first. Entities of several merged directories are joined by join.
-func (t *txn) entitiesAt(p place) ([]entity, error) {
-	h, err := t.dirent(p)
-	if err != nil {
-		return nil, err
-	}
-	byID := map[record.ID]*entity{}
-	take := func(v record.Version, d *record.Dirent) *entity {
-		e := byID[d.Inode]
-		if e == nil {
-			e = &entity{EntryState: EntryState{Name: d.Name, ID: d.Inode, Kind: d.Kind, Dir: p.dir, Stored: d.Name}, stamp: d.Stamp, newest: v, dirs: []record.ID{d.Inode}}
-			byID[d.Inode] = e
-		} else if record.Less(e.stamp, e.newest, d.Stamp, v) {
-			e.stamp, e.newest, e.Kind = d.Stamp, v, d.Kind
+// entities lists what s shows, the winner first. Guests have no Versions yet, see complete.
+func (s *slot) entities() []entity {
+	out := make([]entity, 0, len(s.heads.heads)+len(s.guests))
+	for id, o := range s.live() {
+		if _, hidden := slices.BinarySearchFunc(s.hidden, id, compareIDs); hidden {
+			continue
 		}
-		return e
-	}
-	for _, o := range h.heads {
-		if !o.record.Removed {
-			e := take(o.version, o.record)
-			e.Versions = append(e.Versions, o.version)
+		e := newEntity(s.place.dir, o)
+		for _, v := range s.heads.heads {
+			if v.record.Inode == id && !v.record.Removed {
+				e.Versions = append(e.Versions, v.version)
+			}
 		}
+		out = append(out, e)
 	}
-	if err := t.orphansAt(p, h, take); err != nil {
-		return nil, err
+	for i := range s.guests {
+		e := newEntity(s.place.dir, s.guests[i].head)
+		e.home = &s.guests[i].home
+		out = append(out, e)
 	}
-	out := make([]entity, 0, len(byID))
-	for _, e := range byID {
-		out = append(out, *e)
-	}
-	return join(out), nil
+	return join(out)
 }
 
-// orphansAt adds what is shown at p although no live head says so.
-func (t *txn) orphansAt(p place, h *heads[*record.Dirent], take func(record.Version, *record.Dirent) *entity) error {
-	prefix := orphanRow(p, record.ID{})[:1+len(p.dir)+len(p.token)]
-	var ids []record.ID
-	err := t.scan(prefix, func(row, _ []byte) (bool, error) {
-		ids = append(ids, record.ID(row[len(prefix):]))
-		return true, nil
-	})
+func newEntity(dir record.ID, o head[*record.Dirent]) entity {
+	d := o.record
+	return entity{EntryState: EntryState{Name: d.Name, ID: d.Inode, Kind: d.Kind, Dir: dir, Stored: d.Name, Stamp: d.Stamp}, slotName: d.Name, newest: o.version, dirs: []record.ID{d.Inode}}
+}
+
+// complete lets a guest say where its record is, and what a change of it replaces.
+func (t *txn) complete(e *entity) error {
+	if e.home == nil {
+		return nil
+	}
+	s, err := t.slot(*e.home)
 	if err != nil {
 		return err
 	}
-	for row, plain := range t.dirty { // those of this very fold
-		if plain != nil && len(row) == len(prefix)+len(record.ID{}) && row[:len(prefix)] == string(prefix) {
-			if id := record.ID([]byte(row[len(prefix):])); !slices.Contains(ids, id) {
-				ids = append(ids, id)
-			}
-		}
+	n, ok, err := t.namedAt(e.ID, *e.home)
+	if err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("guest %s: %w", e.ID, ErrDamaged))
 	}
-	for _, id := range ids {
-		if b, ok := t.dirty[string(orphanRow(p, id))]; ok && b == nil {
-			continue
-		}
-		b, err := t.get(namedRow(id, p))
-		if err != nil {
-			return err
-		}
-		named, err := decodeHeads(dirents, p.dir, b)
-		if err != nil || len(named.heads) == 0 {
-			return errors.Join(err, fmt.Errorf("orphan %s: %w", id, ErrDamaged))
-		}
-		e := take(named.heads[0].version, named.heads[0].record)
-		e.orphan = true
-		for _, o := range h.heads {
-			if o.record.Inode == id && !slices.Contains(e.Versions, o.version) {
-				e.Versions = append(e.Versions, o.version)
-			}
-		}
-	}
+	e.Dir, e.Stored, e.Versions = e.home.dir, n.ever.record.Name, s.naming(e.ID)
 	return nil
 }
 
-// join merges the directories among es, but those that lost their entry, into one entity and sorts all, the greatest stamp first.
+// join merges the directories among es, but guests, into one entity and sorts all: what an entry names, the greatest stamp first, then guests likewise.
 func join(es []entity) []entity {
+	if len(es) < 2 {
+		return es
+	}
 	slices.SortFunc(es, func(a, b entity) int {
-		if record.Less(a.stamp, a.newest, b.stamp, b.newest) {
+		switch {
+		case (a.home == nil) != (b.home == nil):
+			return b2i(a.home != nil) - b2i(b.home != nil)
+		case record.Less(a.Stamp, a.newest, b.Stamp, b.newest):
 			return 1
+		case record.Less(b.Stamp, b.newest, a.Stamp, a.newest):
+			return -1
 		}
-		return -1
+		return compareIDs(a.ID, b.ID)
 	})
 	first := -1
 	out := es[:0]
 	for _, e := range es {
-		if e.Kind == record.Dir && !e.orphan && first >= 0 {
+		if e.Kind == record.Dir && e.home == nil && first >= 0 {
 			out[first].dirs = append(out[first].dirs, e.dirs...)
 			out[first].Versions = append(out[first].Versions, e.Versions...)
 			continue
 		}
-		if e.Kind == record.Dir && !e.orphan {
+		if e.Kind == record.Dir && e.home == nil {
 			first = len(out)
 		}
 		out = append(out, e)
@@ -142,7 +122,7 @@ func (t *txn) nameAll(es []entity, taken func(string) (bool, error)) error {
 				return err
 			}
 			for n := 1; ; n++ {
-				es[i].Name = conflictName(es[i].Stored, label, es[i].stamp, n)
+				es[i].Name = conflictName(es[i].slotName, label, es[i].Stamp, n)
 				if used[es[i].Name] {
 					continue
 				}
@@ -210,9 +190,13 @@ func (t *txn) writer(v record.Version) (*record.Writer, bool, error) {
 
 // shownAt is what key p shows, by name, as if its directory were not merged with another.
 func (t *txn) shownAt(p place) (map[string]record.ID, error) {
-	es, err := t.entitiesAt(p)
-	if err != nil || len(es) == 0 {
+	s, err := t.shown(p)
+	if err != nil {
 		return nil, err
+	}
+	es := s.entities()
+	if len(es) == 0 {
+		return nil, nil
 	}
 	if err := t.nameAll(es, func(string) (bool, error) { return false, nil }); err != nil {
 		return nil, err
@@ -224,58 +208,56 @@ func (t *txn) shownAt(p place) (map[string]record.ID, error) {
 	return shown, nil
 }
 
-// compare notes what changed at p since before.
-func (f *fold) compare(p place, before map[string]record.ID) error {
-	now, err := f.shownAt(p)
+// eachPlace calls fn for every place where id is shown.
+func (t *txn) eachPlace(id record.ID, fn func(place) error) error {
+	h, err := t.home(id)
 	if err != nil {
 		return err
 	}
-	for name, id := range now {
-		if was := before[name]; was != id {
-			f.changes = append(f.changes, Change{ID: id, Dir: p.dir, Name: name, Was: was})
-			f.touched[p.dir] = true
+	if h.dir {
+		n, err := t.count(idRow(rowLive, id))
+		if err != nil || n == 0 && !h.guest {
+			return err
 		}
+		return fn(h.at)
 	}
-	for name, was := range before {
-		if _, still := now[name]; !still {
-			f.changes = append(f.changes, Change{Dir: p.dir, Name: name, Was: was})
-			f.touched[p.dir] = true
+	if h.guest {
+		return fn(h.at)
+	}
+	return t.eachNamed(id, func(p place, n named) error {
+		if n.live.record == nil {
+			return nil
 		}
-	}
-	if len(now)+len(before) > 0 {
-		for _, id := range []map[string]record.ID{before, now} {
-			for _, id := range id {
-				f.touched[id] = true // the number of its links may differ
-			}
-		}
-	}
-	return nil
+		return fn(p)
+	})
 }
 
 // members lists the directories that are shown as one with dir, the one that stands for them first. Without merged directories, which is
 // nearly always, it is dir alone.
-func (t *txn) members(dir record.ID, depth int) ([]record.ID, error) {
+func (t *txn) members(dir record.ID) ([]record.ID, error) {
+	alone := []record.ID{dir}
 	merged, err := t.count([]byte{rowTotals, 'm'})
-	if err != nil || merged == 0 || dir == record.Root || depth > maxDepth {
-		return []record.ID{dir}, err
+	if err != nil || merged == 0 || dir == record.Root {
+		return alone, err
 	}
-	var at *place
-	var name string
-	err = t.eachNamed(dir, func(p place, h head[*record.Dirent]) error {
-		d, err := t.dirent(p)
-		if err == nil && liveInodes(d)[dir] != nil {
-			at, name = &p, h.record.Name
-		}
-		return err
-	})
-	if err != nil || at == nil {
-		return []record.ID{dir}, err
+	h, err := t.home(dir)
+	if err != nil || !h.dir || h.guest {
+		return alone, err
 	}
-	parents, err := t.members(at.dir, depth+1)
+	s, err := t.shown(h.at)
 	if err != nil {
 		return nil, err
 	}
-	es, err := t.lookup(parents, name)
+	here := s.entities()
+	i := slices.IndexFunc(here, func(e entity) bool { return slices.Contains(e.dirs, dir) })
+	if i < 0 {
+		return alone, nil
+	}
+	parents, err := t.members(h.at.dir)
+	if err != nil || len(parents) == 1 {
+		return here[i].dirs, err
+	}
+	es, err := t.lookup(parents, here[i].slotName)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +266,7 @@ func (t *txn) members(dir record.ID, depth int) ([]record.ID, error) {
 			return e.dirs, nil
 		}
 	}
-	return []record.ID{dir}, nil
+	return alone, nil
 }
 
 // lookup lists what name means in the merged directories dirs, the winner first.
@@ -295,11 +277,11 @@ func (t *txn) lookup(dirs []record.ID, name string) ([]entity, error) {
 		if err != nil {
 			return nil, err
 		}
-		more, err := t.entitiesAt(place{dir, tk})
+		s, err := t.shown(place{dir, tk})
 		if err != nil {
 			return nil, err
 		}
-		es = append(es, more...)
+		es = append(es, s.entities()...)
 	}
 	if len(dirs) > 1 {
 		es = join(es)

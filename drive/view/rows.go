@@ -15,21 +15,26 @@ import (
 
 // Row keys: one letter, then fixed-size parts.
 const (
-	rowDirent   = 'd' // directory, token           -> heads of the entry
+	rowFormat   = '!' // the layout of the rows
+	rowDirent   = 'd' // directory, token           -> slot, if it shows something
+	rowDead     = 'D' // directory, token           -> slot, if it shows nothing: listing a directory costs what it shows
 	rowInode    = 'f' // inode                      -> heads of the inode
 	rowWriter   = 'n' // writer feed                -> heads of its description
-	rowNamed    = 'r' // inode, directory, token    -> the greatest version there that ever named the inode
+	rowNamed    = 'r' // inode, directory, token    -> named
 	rowLive     = 'l' // inode                      -> number of keys where a live head names it
+	rowHome     = 'h' // directory, or an inode that is shown where no live head names it -> home
+	rowFallen   = 'x' // directory that fell out of a cycle
 	rowChildren = 's' // directory                  -> number of entries shown in it
 	rowSubdirs  = 'b' // directory                  -> number of directories shown in it
 	rowKept     = 'c' // inode with several live heads
-	rowShared   = 'm' // directory, token           -> key whose live heads name several inodes
-	rowOrphan   = 'o' // inode without a live entry that is shown all the same -> directory, token, kind of the entry
-	rowOrphans  = 'O' // directory, token, inode: the same the other way round
+	rowShared   = 'm' // directory, token           -> key that shows several entries
 	rowPosition = 'p' // feed                       -> next block to fold
 	rowWriters  = 'w' // the writers known, in order
 	rowTotals   = 't' // inodes and bytes, keys with merged directories
 )
+
+// format numbers the layout of the rows and the rules that fill them: a view of another one is dropped and folded again.
+const format = 2
 
 // token is a name token as bytes.
 type token [16]byte
@@ -51,7 +56,11 @@ type place struct {
 	token token
 }
 
-func (p place) row() []byte { return append(append([]byte{rowDirent}, p.dir[:]...), p.token[:]...) }
+func (p place) bytes() []byte { return append(append([]byte{}, p.dir[:]...), p.token[:]...) }
+
+func (p place) row(letter byte) []byte {
+	return append(append([]byte{letter}, p.dir[:]...), p.token[:]...)
+}
 
 func idRow(letter byte, id record.ID) []byte { return append([]byte{letter}, id[:]...) }
 
@@ -59,14 +68,12 @@ func namedRow(id record.ID, p place) []byte {
 	return append(append(idRow(rowNamed, id), p.dir[:]...), p.token[:]...)
 }
 
-func sharedRow(p place) []byte { return append(append([]byte{rowShared}, p.dir[:]...), p.token[:]...) }
-
-func orphanRow(p place, id record.ID) []byte {
-	return append(append(append([]byte{rowOrphans}, p.dir[:]...), p.token[:]...), id[:]...)
-}
-
 func feedRow(letter byte, feed hypercore.Key) []byte { return append([]byte{letter}, feed[:]...) }
 
+// placeLen is the length of a place in rows, in bytes.
+const placeLen = len(record.ID{}) + len(token{})
+
+// parsePlace reads a place from the first placeLen bytes of b.
 func parsePlace(b []byte) (p place) {
 	copy(p.dir[:], b)
 	copy(p.token[:], b[len(p.dir):])
@@ -190,8 +197,7 @@ func (h *heads[R]) winner(c codec[R]) (best head[R], live, ok bool) {
 func (h *heads[R]) encode(c codec[R]) []byte {
 	var b []byte
 	for _, o := range h.heads {
-		field := appendField(appendField(nil, 1, encodeVersion(o.version)), 2, c.encode(o.record))
-		b = appendField(b, 1, field)
+		b = appendField(b, 1, encodeHead(c, o))
 	}
 	for _, cl := range h.claims {
 		b = appendField(b, 2, appendField(appendField(nil, 1, encodeVersion(cl.version)), 2, encodeVersion(cl.by)))
@@ -199,57 +205,94 @@ func (h *heads[R]) encode(c codec[R]) []byte {
 	return b
 }
 
-func decodeHeads[R any](c codec[R], dir record.ID, b []byte) (h heads[R], err error) {
+func encodeHead[R any](c codec[R], o head[R]) []byte {
+	return appendField(appendField(nil, 1, encodeVersion(o.version)), 2, c.encode(o.record))
+}
+
+func decodeHead[R any](c codec[R], dir record.ID, b []byte) (o head[R], err error) {
+	one, two, err := pair(b)
+	if err != nil {
+		return o, err
+	}
+	if o.version, err = decodeVersion(one); err != nil {
+		return o, err
+	}
+	o.record, err = c.decode(dir, two)
+	return o, err
+}
+
+// pair takes fields 1 and 2 of b.
+func pair(b []byte) (one, two []byte, err error) {
 	err = fields(b, func(n protowire.Number, b []byte) error {
-		var one, two []byte
-		if err := fields(b, func(n protowire.Number, b []byte) error {
-			switch n {
-			case 1:
-				one = b
-			case 2:
-				two = b
-			}
-			return nil
-		}); err != nil {
+		switch n {
+		case 1:
+			one = b
+		case 2:
+			two = b
+		}
+		return nil
+	})
+	return one, two, err
+}
+
+func decodeHeads[R any](c codec[R], dir record.ID, b []byte) (h heads[R], err error) {
+	err = fields(b, func(n protowire.Number, b []byte) error { return h.field(c, dir, n, b) })
+	return h, err
+}
+
+// field takes in one field of what encode wrote.
+func (h *heads[R]) field(c codec[R], dir record.ID, n protowire.Number, b []byte) error {
+	switch n {
+	case 1:
+		o, err := decodeHead(c, dir, b)
+		h.heads = append(h.heads, o)
+		return err
+	case 2:
+		one, two, err := pair(b)
+		if err != nil {
 			return err
 		}
 		v, err := decodeVersion(one)
 		if err != nil {
 			return err
 		}
-		if n == 2 {
-			by, err := decodeVersion(two)
-			h.claims = append(h.claims, claim{v, by})
-			return err
-		}
-		r, err := c.decode(dir, two)
-		h.heads = append(h.heads, head[R]{v, r})
+		by, err := decodeVersion(two)
+		h.claims = append(h.claims, claim{v, by})
 		return err
-	})
-	return h, err
+	}
+	return nil
 }
 
 // withoutSpent is the row without the claims on versions that have been folded: of records that were passed over or stand at another key. They
 // say nothing any more, and whether they are there depends on the order. nil if nothing else is in the row.
 func (t *txn) withoutSpent(row, plain []byte) ([]byte, error) {
 	switch row[0] {
-	case rowDirent:
-		return pruned(t, dirents, parsePlace(row[1:]).dir, plain)
+	case rowDirent, rowDead:
+		s, err := decodeSlot(parsePlace(row[1:]), plain)
+		if err != nil || len(s.claims) == 0 {
+			return plain, err
+		}
+		s.claims, err = t.unspent(s.claims)
+		return s.encode(), err
 	case rowInode:
-		return pruned(t, inodes, record.Root, plain)
+		return pruned(t, inodes, plain)
 	case rowWriter:
-		return pruned(t, writers, record.Root, plain)
+		return pruned(t, writers, plain)
 	}
 	return plain, nil
 }
 
-func pruned[R any](t *txn, c codec[R], dir record.ID, plain []byte) ([]byte, error) {
-	h, err := decodeHeads(c, dir, plain)
+func pruned[R any](t *txn, c codec[R], plain []byte) ([]byte, error) {
+	h, err := decodeHeads(c, record.Root, plain)
 	if err != nil || len(h.claims) == 0 {
 		return plain, err
 	}
-	kept := h.claims[:0]
-	for _, cl := range h.claims {
+	h.claims, err = t.unspent(h.claims)
+	return h.encode(c), err
+}
+
+func (t *txn) unspent(claims []claim) (kept []claim, err error) {
+	for _, cl := range claims {
 		position, err := t.count(feedRow(rowPosition, cl.version.Feed))
 		if err != nil {
 			return nil, err
@@ -258,8 +301,7 @@ func pruned[R any](t *txn, c codec[R], dir record.ID, plain []byte) ([]byte, err
 			kept = append(kept, cl)
 		}
 	}
-	h.claims = kept
-	return h.encode(c), nil
+	return kept, nil
 }
 
 func encodeVersion(v record.Version) []byte {

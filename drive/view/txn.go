@@ -7,28 +7,41 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// txn reads rows, opens them, and keeps those it changed until flush. Values at rest are sealed under the local key, bound to their row: names are people's
-// secrets; keys are ids and tokens.
+// txn reads rows, opens them, and in a fold keeps those it changed until flush. Values at rest are sealed under the local key, bound to their row: names
+// are people's secrets; keys are ids and tokens.
 type txn struct {
-	view     *View
-	tx       Tx
-	dirents  map[place]*heads[*record.Dirent]
-	inodes   map[record.ID]*heads[*record.Inode]
-	dirty    map[string][]byte             // small rows, plain; nil: deleted
-	namedNow map[record.ID]map[string]bool // the named rows among them, by inode
-	dirtyD   map[place]bool
-	dirtyI   map[record.ID]bool
+	view *View
+	tx   Tx
+	*changed
 }
 
-func (v *View) txn(tx Tx) *txn {
-	return &txn{view: v, tx: tx, dirents: map[place]*heads[*record.Dirent]{}, inodes: map[record.ID]*heads[*record.Inode]{},
-		dirty: map[string][]byte{}, namedNow: map[record.ID]map[string]bool{}, dirtyD: map[place]bool{}, dirtyI: map[record.ID]bool{}}
+// changed is what an Update read and changed; readers have none.
+type changed struct {
+	slots  map[place]*slot
+	inodes map[record.ID]*heads[*record.Inode]
+	homes  map[record.ID]*home
+	rows   map[string][]byte             // small rows, plain; nil: deleted
+	named  map[record.ID]map[place]named // rows of rowNamed
+	dirtyS map[place]bool
+	dirtyI map[record.ID]bool
+	dirtyH map[record.ID]bool
+}
+
+// reader returns a txn that keeps nothing.
+func (v *View) reader(tx Tx) *txn { return &txn{view: v, tx: tx} }
+
+// writer returns a txn that may change rows.
+func (v *View) writer(tx Tx) *txn {
+	return &txn{view: v, tx: tx, changed: &changed{slots: map[place]*slot{}, inodes: map[record.ID]*heads[*record.Inode]{}, homes: map[record.ID]*home{},
+		rows: map[string][]byte{}, named: map[record.ID]map[place]named{}, dirtyS: map[place]bool{}, dirtyI: map[record.ID]bool{}, dirtyH: map[record.ID]bool{}}}
 }
 
 // get reads and opens a row; nil if it is not there.
 func (t *txn) get(row []byte) ([]byte, error) {
-	if b, ok := t.dirty[string(row)]; ok {
-		return b, nil
+	if t.changed != nil {
+		if b, ok := t.rows[string(row)]; ok {
+			return b, nil
+		}
 	}
 	sealed, err := t.tx.Get(row)
 	if err != nil || sealed == nil {
@@ -49,29 +62,49 @@ func (t *txn) open(row, sealed []byte) ([]byte, error) {
 }
 
 // put writes a row at flush; nil deletes it.
-func (t *txn) put(row, plain []byte) { t.dirty[string(row)] = plain }
+func (t *txn) put(row, plain []byte) { t.rows[string(row)] = plain }
 
-// dirent returns the heads of an entry, empty ones if nothing is known.
-func (t *txn) dirent(p place) (*heads[*record.Dirent], error) {
-	if h := t.dirents[p]; h != nil {
-		return h, nil
+// slot returns the state of an entry, an empty one if nothing is known. In a fold it is the one that flush writes.
+func (t *txn) slot(p place) (*slot, error) {
+	if t.changed != nil && t.slots[p] != nil {
+		return t.slots[p], nil
 	}
-	b, err := t.get(p.row())
-	if err != nil {
-		return nil, err
+	s := &slot{place: p}
+	for _, letter := range []byte{rowDirent, rowDead} {
+		b, err := t.get(p.row(letter))
+		if err != nil {
+			return nil, err
+		}
+		if b != nil {
+			if s, err = decodeSlot(p, b); err != nil {
+				return nil, err
+			}
+			s.stored = letter
+			break
+		}
 	}
-	h, err := decodeHeads(dirents, p.dir, b)
-	if err != nil {
-		return nil, err
+	if t.changed != nil {
+		t.slots[p] = s
 	}
-	t.dirents[p] = &h
-	return &h, nil
+	return s, nil
+}
+
+// shown is slot for readers that want to know what is shown: one get.
+func (t *txn) shown(p place) (*slot, error) {
+	if t.changed != nil {
+		return t.slot(p)
+	}
+	b, err := t.get(p.row(rowDirent))
+	if err != nil || b == nil {
+		return &slot{place: p}, err
+	}
+	return decodeSlot(p, b)
 }
 
 // inode returns the heads of an inode, empty ones if nothing is known.
 func (t *txn) inode(id record.ID) (*heads[*record.Inode], error) {
-	if h := t.inodes[id]; h != nil {
-		return h, nil
+	if t.changed != nil && t.inodes[id] != nil {
+		return t.inodes[id], nil
 	}
 	b, err := t.get(idRow(rowInode, id))
 	if err != nil {
@@ -81,8 +114,74 @@ func (t *txn) inode(id record.ID) (*heads[*record.Inode], error) {
 	if err != nil {
 		return nil, err
 	}
-	t.inodes[id] = &h
+	if t.changed != nil {
+		t.inodes[id] = &h
+	}
 	return &h, nil
+}
+
+// home returns where an inode is shown, an empty one if that is only where live heads name it.
+func (t *txn) home(id record.ID) (*home, error) {
+	if t.changed != nil && t.homes[id] != nil {
+		return t.homes[id], nil
+	}
+	b, err := t.get(idRow(rowHome, id))
+	if err != nil {
+		return nil, err
+	}
+	h, err := decodeHome(b)
+	if err == nil && t.changed != nil {
+		t.homes[id] = h
+	}
+	return h, err
+}
+
+// namedAt returns what is known of key p naming id. ok is false if it never did.
+func (t *txn) namedAt(id record.ID, p place) (n named, ok bool, err error) {
+	if t.changed != nil {
+		if n, ok := t.named[id][p]; ok {
+			return n, true, nil
+		}
+	}
+	b, err := t.get(namedRow(id, p))
+	if err != nil || b == nil {
+		return n, false, err
+	}
+	n, err = decodeNamed(p.dir, b)
+	return n, err == nil, err
+}
+
+// setNamed changes what namedAt returns.
+func (t *txn) setNamed(id record.ID, p place, n named) {
+	if t.named[id] == nil {
+		t.named[id] = map[place]named{}
+	}
+	t.named[id][p] = n
+}
+
+// eachNamed calls fn for every key that ever named id.
+func (t *txn) eachNamed(id record.ID, fn func(place, named) error) error {
+	var changed map[place]named
+	if t.changed != nil {
+		changed = t.named[id]
+	}
+	for p, n := range changed {
+		if err := fn(p, n); err != nil {
+			return err
+		}
+	}
+	prefix := idRow(rowNamed, id)
+	return t.scan(prefix, func(row, plain []byte) (bool, error) {
+		p := parsePlace(row[len(prefix):])
+		if _, ok := changed[p]; ok {
+			return true, nil
+		}
+		n, err := decodeNamed(p.dir, plain)
+		if err != nil {
+			return false, err
+		}
+		return true, fn(p, n)
+	})
 }
 
 // count reads a counter row.
@@ -129,15 +228,9 @@ func (t *txn) mark(row []byte, there bool) error {
 	return nil
 }
 
-// scan is Tx.Scan over stored and changed rows alike, each opened. It may be used while nothing below prefix is dirty, or by readers.
+// scan is Tx.Scan over the rows as they are stored, each opened: what a fold changed since is not among them. fn must not keep row.
 func (t *txn) scan(prefix []byte, fn func(row, plain []byte) (bool, error)) error {
 	return t.tx.Scan(prefix, nil, func(row, sealed []byte) (bool, error) {
-		if b, ok := t.dirty[string(row)]; ok {
-			if b == nil {
-				return true, nil
-			}
-			return fn(row, b)
-		}
 		b, err := t.open(row, sealed)
 		if err != nil {
 			return false, err
@@ -148,13 +241,34 @@ func (t *txn) scan(prefix []byte, fn func(row, plain []byte) (bool, error)) erro
 
 // flush seals and writes what changed.
 func (t *txn) flush() error {
-	for p := range t.dirtyD {
-		t.put(p.row(), t.dirents[p].encode(dirents))
+	for p := range t.dirtyS {
+		s := t.slots[p]
+		letter, plain := byte(rowDead), s.encode()
+		if len(s.entities()) > 0 {
+			letter = rowDirent
+		}
+		if len(plain) == 0 {
+			letter = 0
+		}
+		if s.stored != 0 && s.stored != letter {
+			t.put(p.row(s.stored), nil)
+		}
+		if letter != 0 {
+			t.put(p.row(letter), plain)
+		}
 	}
 	for id := range t.dirtyI {
 		t.put(idRow(rowInode, id), t.inodes[id].encode(inodes))
 	}
-	for row, plain := range t.dirty {
+	for id := range t.dirtyH {
+		t.put(idRow(rowHome, id), t.homes[id].encode())
+	}
+	for id, places := range t.named {
+		for p, n := range places {
+			t.put(namedRow(id, p), n.encode())
+		}
+	}
+	for row, plain := range t.rows {
 		if plain == nil {
 			if err := t.tx.Delete([]byte(row)); err != nil {
 				return err
@@ -169,8 +283,5 @@ func (t *txn) flush() error {
 			return err
 		}
 	}
-	clear(t.dirty)
-	clear(t.dirtyD)
-	clear(t.dirtyI)
 	return nil
 }

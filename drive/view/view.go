@@ -1,6 +1,7 @@
 package view
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,14 +27,34 @@ type View struct {
 	skipped atomic.Uint64
 }
 
-// Open returns the view in kv. keys open records; local seals the rows at rest. ErrDamaged if the rows were sealed under another local key. The view
-// does not own kv or keys.
+// Open returns the view in kv. keys open records; local seals the rows at rest. ErrDamaged if the rows were sealed under another local key, or are of
+// another format. The view does not own kv or keys.
 func Open(kv KV, keys *record.Keys, local [32]byte, log *slog.Logger) (*View, error) {
 	v := &View{kv: kv, keys: keys, local: local, log: log}
-	if _, err := v.Writers(); err != nil {
+	is, empty := uint64(0), true
+	err := v.read(func(t *txn) (err error) {
+		if is, err = t.count([]byte{rowFormat}); err != nil || is == format {
+			return err
+		}
+		return t.tx.Scan(nil, nil, func(_, _ []byte) (bool, error) {
+			empty = false
+			return false, nil
+		})
+	})
+	switch {
+	case err != nil:
 		return nil, err
+	case is == format:
+		return v, nil
+	case !empty:
+		return nil, fmt.Errorf("view of format %d, this version makes %d: %w", is, format, ErrDamaged)
 	}
-	return v, nil
+	err = v.kv.Update(func(tx Tx) error {
+		t := v.writer(tx)
+		t.put([]byte{rowFormat}, binary.BigEndian.AppendUint64(nil, format))
+		return t.flush()
+	})
+	return v, err
 }
 
 // Skipped returns how many records were passed over since the view was opened, because they did not open or were invalid.
@@ -48,7 +69,7 @@ func (v *View) skip(feed hypercore.Key, e Entry, err error) {
 
 // read runs fn on one state of the view.
 func (v *View) read(fn func(*txn) error) error {
-	return v.kv.View(func(tx Tx) error { return fn(v.txn(tx)) })
+	return v.kv.View(func(tx Tx) error { return fn(v.reader(tx)) })
 }
 
 // Position returns the block of feed that the fold looks at next.
@@ -75,7 +96,7 @@ func (v *View) Writers() (feeds []hypercore.Key, err error) {
 // SetWriters keeps the list of writers for the next start.
 func (v *View) SetWriters(feeds []hypercore.Key) error {
 	return v.kv.Update(func(tx Tx) error {
-		t := v.txn(tx)
+		t := v.writer(tx)
 		b := []byte{}
 		for _, f := range feeds {
 			b = append(b, f[:]...)
@@ -91,7 +112,7 @@ type InodeState struct {
 	Version  record.Version   // of the head shown
 	Replaces []record.Version // what a change of what is shown replaces: the head shown, and deletions that lost against it
 	Kept     int              // further live heads
-	Nlink    int              // entries that name it; of a directory, 1
+	Nlink    int              // entries shown that name it: of a directory 1, or 0 if it is not shown
 }
 
 // Inode returns an inode that some entry names or named. ErrNotExist if there is no record of it.
@@ -111,28 +132,20 @@ func (v *View) Inode(id record.ID) (s InodeState, err error) {
 				s.Replaces = append(s.Replaces, x.version)
 			}
 		}
-		s.Nlink, err = t.nlink(id)
-		return err
+		n, err := t.count(idRow(rowLive, id))
+		if err != nil {
+			return err
+		}
+		at, err := t.home(id)
+		if err != nil {
+			return err
+		}
+		if s.Nlink = int(n); at.guest || at.dir && n > 0 {
+			s.Nlink = 1
+		}
+		return nil
 	})
 	return s, err
-}
-
-// Nlink returns how many entries name id, also before a record of it was folded.
-func (v *View) Nlink(id record.ID) (n int, err error) {
-	err = v.read(func(t *txn) error {
-		n, err = t.nlink(id)
-		return err
-	})
-	return n, err
-}
-
-func (t *txn) nlink(id record.ID) (int, error) {
-	n, err := t.count(idRow(rowLive, id))
-	if err != nil {
-		return 0, err
-	}
-	orphan, err := t.orphanPlace(id)
-	return int(n) + b2i(orphan != nil), err
 }
 
 // Subdirs returns how many directories dir shows. Of directories of one name in several merged ones each counts.
@@ -145,7 +158,7 @@ func (v *View) Subdirs(dir record.ID) (n int, err error) {
 }
 
 func (t *txn) subdirs(dir record.ID) (total int, err error) {
-	dirs, err := t.members(dir, 0)
+	dirs, err := t.members(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -162,7 +175,7 @@ func (t *txn) subdirs(dir record.ID) (total int, err error) {
 // Lookup returns what name means in dir. ErrNotExist if nothing is shown there.
 func (v *View) Lookup(dir record.ID, name string) (s EntryState, err error) {
 	err = v.read(func(t *txn) error {
-		dirs, err := t.members(dir, 0)
+		dirs, err := t.members(dir)
 		if err != nil {
 			return err
 		}
@@ -171,16 +184,20 @@ func (v *View) Lookup(dir record.ID, name string) (s EntryState, err error) {
 			return err
 		}
 		if len(es) > 0 {
+			err := t.complete(&es[0])
 			s = es[0].EntryState
-			return nil
+			return err
 		}
 		if !strings.Contains(name, " (conflict, ") {
 			return fmt.Errorf("%q in %s: %w", name, dir, ErrNotExist)
 		}
-		return t.list(dir, true, func(e EntryState) {
-			if e.Name == name {
-				s = e
+		return t.list(dir, true, func(e *entity) error {
+			if e.Name != name {
+				return nil
 			}
+			err := t.complete(e)
+			s = e.EntryState
+			return err
 		})
 	})
 	if err == nil && s.Name == "" {
@@ -196,11 +213,11 @@ func (v *View) Tombstones(dir record.ID, name string) (versions []record.Version
 		if err != nil {
 			return err
 		}
-		h, err := t.dirent(place{dir, tk})
+		at, err := t.slot(place{dir, tk})
 		if err != nil {
 			return err
 		}
-		for _, o := range h.heads {
+		for _, o := range at.heads.heads {
 			if o.record.Removed {
 				versions = append(versions, o.version)
 			}
@@ -213,80 +230,83 @@ func (v *View) Tombstones(dir record.ID, name string) (versions []record.Version
 // ReadDir returns what dir shows, ascending by name. The caller owns the slice.
 func (v *View) ReadDir(dir record.ID) (entries []EntryState, err error) {
 	err = v.read(func(t *txn) error {
-		return t.list(dir, false, func(e EntryState) { entries = append(entries, e) })
+		return t.list(dir, false, func(e *entity) error {
+			err := t.complete(e)
+			entries = append(entries, e.EntryState)
+			return err
+		})
 	})
 	slices.SortFunc(entries, func(a, b EntryState) int { return strings.Compare(a.Name, b.Name) })
 	return entries, err
 }
 
-// list calls fn for every entry that dir shows, or only for those in conflict.
-func (t *txn) list(dir record.ID, conflictsOnly bool, fn func(EntryState)) error {
-	dirs, err := t.members(dir, 0)
+// list calls fn for every entry that dir shows, or only for those in conflict. fn must not keep the entity.
+func (t *txn) list(dir record.ID, conflictsOnly bool, fn func(*entity) error) error {
+	dirs, err := t.members(dir)
 	if err != nil {
 		return err
 	}
+	taken := func(name string) (bool, error) {
+		es, err := t.lookup(dirs, name)
+		return len(es) > 0, err
+	}
+	each := func(es []entity) error {
+		if err := t.nameAll(es, taken); err != nil {
+			return err
+		}
+		for i := range es {
+			if err := fn(&es[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(dirs) == 1 {
+		return t.eachSlot(dir, conflictsOnly, func(s *slot) error { return each(s.entities()) })
+	}
 	names := map[string][]entity{}
 	for _, d := range dirs {
-		if err := t.eachKey(d, conflictsOnly && len(dirs) == 1, func(p place) error {
-			es, err := t.entitiesAt(p)
-			if err == nil && len(es) > 0 {
-				names[es[0].Stored] = append(names[es[0].Stored], es...)
+		if err := t.eachSlot(d, false, func(s *slot) error {
+			if es := s.entities(); len(es) > 0 {
+				names[es[0].slotName] = append(names[es[0].slotName], es...)
 			}
-			return err
+			return nil
 		}); err != nil {
 			return err
 		}
 	}
-	taken := func(name string) (bool, error) { // asked of the rows: names does not hold all when conflictsOnly
-		es, err := t.lookup(dirs, name)
-		return len(es) > 0, err
-	}
 	for _, es := range names {
-		if len(es) > 1 {
-			es = join(es)
-			if err := t.nameAll(es, taken); err != nil {
-				return err
-			}
-		}
-		for _, e := range es {
-			fn(e.EntryState)
+		if err := each(join(es)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// eachKey calls fn for every key of dir, or only for those at which several inodes are shown.
-func (t *txn) eachKey(dir record.ID, sharedOnly bool, fn func(place) error) error {
-	seen := map[place]bool{}
-	prefixes := [][]byte{idRow(rowShared, dir), idRow(rowOrphans, dir)}
+// eachSlot calls fn for every key of dir that shows something, or only for those that show several entries.
+func (t *txn) eachSlot(dir record.ID, sharedOnly bool, fn func(*slot) error) error {
 	if !sharedOnly {
-		prefixes = [][]byte{idRow(rowDirent, dir), idRow(rowOrphans, dir)}
-	}
-	var places []place
-	for _, prefix := range prefixes {
-		err := t.tx.Scan(prefix, nil, func(row, _ []byte) (bool, error) {
-			if p := parsePlace(row[1:]); !seen[p] {
-				seen[p] = true
-				places = append(places, p)
+		return t.scan(idRow(rowDirent, dir), func(row, plain []byte) (bool, error) {
+			s, err := decodeSlot(parsePlace(row[1:]), plain)
+			if err != nil {
+				return false, err
 			}
-			return true, nil
+			return true, fn(s)
 		})
+	}
+	return t.tx.Scan(idRow(rowShared, dir), nil, func(row, _ []byte) (bool, error) {
+		s, err := t.shown(parsePlace(row[1:]))
 		if err != nil {
-			return err
+			return false, err
 		}
-	}
-	for _, p := range places {
-		if err := fn(p); err != nil {
-			return err
-		}
-	}
-	return nil
+		return true, fn(s)
+	})
 }
 
 // Empty reports whether dir shows nothing.
 func (v *View) Empty(dir record.ID) (empty bool, err error) {
 	err = v.read(func(t *txn) error {
-		dirs, err := t.members(dir, 0)
+		dirs, err := t.members(dir)
 		if err != nil {
 			return err
 		}
@@ -306,23 +326,21 @@ func (v *View) Empty(dir record.ID) (empty bool, err error) {
 // Link is a place at which an inode is shown.
 type Link struct {
 	Dir  record.ID
-	Name string // the stored one
+	Name string // without the mark of a conflict
 }
 
 // Links returns the places at which id is shown, in no order.
 func (v *View) Links(id record.ID) (links []Link, err error) {
 	err = v.read(func(t *txn) error {
-		orphan, err := t.orphanPlace(id)
-		if err != nil {
-			return err
-		}
-		return t.eachNamed(id, func(p place, h head[*record.Dirent]) error {
-			d, err := t.dirent(p)
+		return t.eachPlace(id, func(p place) error {
+			s, err := t.shown(p)
 			if err != nil {
 				return err
 			}
-			if liveInodes(d)[id] != nil || orphan != nil && orphan.place == p {
-				links = append(links, Link{p.dir, h.record.Name})
+			for _, e := range s.entities() {
+				if slices.Contains(e.dirs, id) {
+					links = append(links, Link{p.dir, e.slotName})
+				}
 			}
 			return nil
 		})

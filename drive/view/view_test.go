@@ -250,6 +250,36 @@ func TestWrongLocalKey(t *testing.T) {
 	}
 }
 
+// TestFormat: a view whose rows have another layout is refused, to be dropped and folded again.
+func TestFormat(t *testing.T) {
+	local := [32]byte{1}
+	for what, change := range map[string]func(view.Tx) error{
+		"another format": func(tx view.Tx) error {
+			sealed, err := record.SealLocal(local, "view!", []byte{0, 0, 0, 0, 0, 0, 0, 1})
+			return errors.Join(err, tx.Put([]byte("!"), sealed))
+		},
+		"none": func(tx view.Tx) error { return tx.Delete([]byte("!")) },
+	} {
+		kv := view.NewMemory()
+		v, err := view.Open(kv, keys, local, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.SetWriters([]hypercore.Key{{1}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := view.Open(kv, keys, local, nil); err != nil {
+			t.Error(err)
+		}
+		if err := kv.Update(change); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := view.Open(kv, keys, local, nil); !errors.Is(err, view.ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestBufferedKV(t *testing.T) {
 	kv := view.NewMemory()
 	viewtest.Run(t, func(*testing.T) view.KV { return view.NewBuffered(kv) })

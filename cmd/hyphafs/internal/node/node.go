@@ -62,7 +62,7 @@ func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Nod
 	}
 	var err error
 	if n.drive, err = n.openDrive(ctx); errors.Is(err, view.ErrDamaged) {
-		log.Warn("the view is damaged and is made again from the feeds", "err", err)
+		log.Warn("the view is damaged or of another version and is made again from the feeds", "err", err)
 		if err := os.Remove(s.State.View()); err != nil {
 			return nil, err
 		}
