@@ -33,7 +33,6 @@ type Drive struct {
 	bytes *hypercore.Feed // its content feed
 	cache *lru.Cache[blockAt, []byte]
 	small atomic.Int64 // bytes of all small files
-	batch int          // batchRecords, but in tests
 
 	writable atomic.Bool
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
@@ -49,6 +48,7 @@ type Drive struct {
 	scratch scratchNames
 	clock   record.Stamp
 	notices []Change // what the kernel does not know yet; Run tells it
+	urgent  bool     // something has to be published before anybody is told
 	alarms  []string
 	claim   claim
 	closed  bool
@@ -63,7 +63,7 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), overlay: newOverlay(), scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
 	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())
@@ -126,6 +126,9 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	d.notices = nil // nobody looked yet
 	if d.cfg.Work != nil {
 		if err := d.replay(); err != nil {
+			return err
+		}
+		if err := d.hasten(); err != nil {
 			return err
 		}
 	}
@@ -239,6 +242,13 @@ func (d *Drive) Run(ctx context.Context) error {
 // receive folds what arrived and tells who listens.
 func (d *Drive) receive(ctx context.Context) error {
 	err := d.fold(ctx)
+	d.mu.Lock()
+	urgent := d.urgent
+	d.urgent = false
+	d.mu.Unlock()
+	if urgent {
+		err = errors.Join(err, d.publish(ctx, false))
+	}
 	d.mu.Lock()
 	changes := d.notices
 	d.notices = nil

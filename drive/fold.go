@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/hyperdb"
@@ -99,6 +100,9 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 				d.notices = append(d.notices, Change(c))
 			}
 		}
+		if feed != d.self {
+			err = errors.Join(err, d.hasten())
+		}
 		d.mu.Unlock()
 		if err != nil {
 			return err
@@ -111,12 +115,11 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 // settle fits the overlay to a view that just changed, and returns the changes that the overlay does not hide. Called with mu held.
 func (d *Drive) settle(changes []view.Change) []view.Change {
 	shown := changes[:0]
+	var named []record.ID
 	for _, c := range changes {
 		if c.Name != "" {
-			for _, id := range []record.ID{c.ID, c.Dir} {
-				if in := d.overlay.inodes[id]; in != nil {
-					in.shown = true
-				}
+			if c.ID != (record.ID{}) {
+				named = append(named, c.ID)
 			}
 			if e := d.overlay.entry(c.Dir, c.Name); e != nil {
 				d.overlay.account(e, -1)
@@ -142,7 +145,59 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 		}
 		shown = append(shown, c)
 	}
+	for _, id := range named {
+		d.revive(id)
+	}
 	return shown
+}
+
+// revive takes back that an inode has no name any more, if the view shows one after all. Called with mu held.
+func (d *Drive) revive(id record.ID) {
+	in := d.overlay.inodes[id]
+	if in == nil || !in.gone {
+		return
+	}
+	if n, err := d.links(id); err != nil || n == 0 {
+		return
+	}
+	in.mu.Lock()
+	in.gone, in.stale = false, in.stale || !in.dirty
+	in.mu.Unlock()
+	d.release(in)
+}
+
+// hasten makes the moves of directories due at once that the merge rules have to settle first: the view shows the directory elsewhere by now, or what
+// it was moved into stands below it, so that neither can be reached. Called with mu held.
+func (d *Drive) hasten() error {
+	for id, e := range d.overlay.parents {
+		if in := d.overlay.inodes[id]; e.gone || in != nil && !in.published {
+			continue
+		}
+		links, err := d.view.Links(id)
+		if err != nil {
+			return err
+		}
+		urgent := slices.ContainsFunc(links, func(l view.Link) bool { return d.overlay.entry(l.Dir, l.Name) == nil })
+		for at, n := e.dir, 0; at != record.Root && !urgent && n < 4096; n++ {
+			urgent = at == id
+			if e := d.entryNaming(at); e != nil {
+				at = e.dir
+				continue
+			}
+			above, err := d.view.Links(at)
+			if err != nil {
+				return err
+			}
+			if len(above) == 0 {
+				break
+			}
+			at = above[0].Dir
+		}
+		if urgent {
+			e.first, d.urgent = time.Time{}, true
+		}
+	}
+	return nil
 }
 
 func (d *Drive) inView(id record.ID) bool {

@@ -47,7 +47,7 @@ func (d *Drive) lookup(dir record.ID, name string) (found, error) {
 	if err != nil {
 		return f, err
 	}
-	return found{id: s.ID, kind: s.Kind, place: record.Place{Dir: s.Dir, Name: s.Stored}, base: s.Versions, under: s.ID, shown: s.Kind}, nil
+	return found{id: s.ID, kind: s.Kind, place: record.Place{Dir: s.Dir, Name: s.Stored}, base: s.Versions, stamp: s.Stamp, under: s.ID, shown: s.Kind}, nil
 }
 
 // Lookup returns the attributes of name in dir.
@@ -448,8 +448,8 @@ func (d *Drive) Rename(_ context.Context, dir record.ID, name string, toDir reco
 	}
 	c := d.change()
 	if flags&RenameExchange != 0 {
-		c.put(dir, name, from, to.id, to.kind, false).movedFrom = d.movedFrom(to)
-		c.put(toDir, toName, to, from.id, from.kind, false).movedFrom = d.movedFrom(from)
+		c.put(dir, name, from, to.id, to.kind, false).moved(to)
+		c.put(toDir, toName, to, from.id, from.kind, false).moved(from)
 	} else if err := c.move(dir, name, from, toDir, toName, to, exists); err != nil {
 		return err
 	}
@@ -479,13 +479,21 @@ func (d *Drive) mayStay(id, dir record.ID, name string, toDir record.ID, toName 
 	return nil
 }
 
-// movedFrom is where f's entry stood, if other nodes know it.
-func (d *Drive) movedFrom(f found) *record.Place {
-	if len(f.base) == 0 {
-		return nil
+// moved notes where the entry stood before, if other nodes know it, and that its stamp has to be greater: of two places of a directory the greater
+// stamp counts.
+func (e *entry) moved(from found) {
+	if len(from.base) > 0 {
+		p := from.place
+		e.movedFrom = &p
 	}
-	p := f.place
-	return &p
+	e.stamp = later(e.stamp, from.stamp)
+}
+
+func later(a, b record.Stamp) record.Stamp {
+	if record.Less(a, record.Version{}, b, record.Version{}) {
+		return b
+	}
+	return a
 }
 
 // move renames from to to, over what to names if it exists.
@@ -501,7 +509,7 @@ func (c *change) move(dir record.ID, name string, from found, toDir record.ID, t
 	left := c.put(dir, name, from, from.id, from.kind, true)
 	left.movedTo = &record.Place{Dir: to.place.Dir, Name: to.place.Name}
 	arrived := c.put(toDir, toName, to, from.id, from.kind, false)
-	arrived.movedFrom = c.d.movedFrom(from)
+	arrived.moved(from)
 	if from.entry != nil && from.entry.movedFrom != nil {
 		arrived.movedFrom = from.entry.movedFrom
 	}
@@ -532,13 +540,10 @@ func (s scratchNames) match(name string) bool {
 	})
 }
 
-// maxLevels bounds the way up through folders: more than anybody makes.
-const maxLevels = 1 << 20
-
 // staysHere reports whether an entry called name in dir is never published: its name is scratch, or that of a directory above it that
 // nobody else knows. Called with mu held.
 func (d *Drive) staysHere(dir record.ID, name string) bool {
-	for range maxLevels {
+	for range 4096 {
 		if d.scratch.match(name) {
 			return true
 		}
