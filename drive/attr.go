@@ -52,6 +52,7 @@ type DirEntry struct {
 	Name string
 	ID   record.ID
 	Kind record.Kind
+	at   uint64 // Drive.renamed, when it was read
 }
 
 // RenameFlags are those of renameat2(2).

@@ -43,6 +43,7 @@ type Drive struct {
 
 	mu      sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay overlay
+	renamed uint64           // how often names changed
 	journal *journal.Journal // changed only with every inode's mu held as well
 	retired *journal.Journal // the one before, which a Sync may still be using
 	scratch scratchNames

@@ -77,11 +77,11 @@ func (d *Drive) recordOf(id record.ID) (record.Inode, error) {
 
 // attr returns an inode's attributes. Called with mu held.
 func (d *Drive) attr(id record.ID) (Attr, error) {
-	n, err := d.links(id)
-	if err != nil {
-		return Attr{}, err
-	}
 	if in := d.overlay.inodes[id]; in != nil {
+		n, err := d.links(id)
+		if err != nil {
+			return Attr{}, err
+		}
 		if in.rec.Kind == record.Dir && n > 0 { // the kind never changes
 			more, err := d.subdirs(id)
 			if err != nil {
@@ -96,6 +96,10 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 	s, err := d.viewed(id)
 	if err != nil {
 		return Attr{}, err
+	}
+	n := s.Nlink + d.overlay.links[id]
+	if id == record.Root {
+		n = 1
 	}
 	if s.Kind == record.Dir && n > 0 {
 		more, err := d.subdirs(id)

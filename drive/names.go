@@ -84,17 +84,31 @@ func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
 		}
 		for _, s := range shown {
 			if names[s.Name] == nil {
-				out = append(out, DirEntry{s.Name, s.ID, s.Kind})
+				out = append(out, DirEntry{s.Name, s.ID, s.Kind, d.renamed})
 			}
 		}
 	}
 	for name, e := range names {
 		if !e.gone {
-			out = append(out, DirEntry{name, e.id, e.kind})
+			out = append(out, DirEntry{name, e.id, e.kind, d.renamed})
 		}
 	}
 	slices.SortFunc(out, func(a, b DirEntry) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// EntryAttr is Lookup of an entry that ReadDir returned: as long as no name changed since, the inode need not be looked for.
+func (d *Drive) EntryAttr(ctx context.Context, dir record.ID, e DirEntry) (Attr, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if e.at == d.renamed {
+		return d.attr(e.ID)
+	}
+	f, err := d.lookup(dir, e.Name)
+	if err != nil {
+		return Attr{}, err
+	}
+	return d.attr(f.id)
 }
 
 // empty reports whether dir shows nothing. Called with mu held.
@@ -193,6 +207,9 @@ func (c *change) commit() error {
 			undo()
 		}
 		return err
+	}
+	if len(c.drops)+len(c.entries) > 0 {
+		c.d.renamed++
 	}
 	for _, e := range c.drops {
 		c.d.overlay.drop(e)

@@ -146,12 +146,19 @@ func (h *handle) Release(ctx context.Context) syscall.Errno {
 // one method of a handle at a time.
 type dirHandle struct {
 	node    *node
-	entries []fuse.DirEntry // nil: not read yet
+	entries []dirent // nil: not read yet
 	next    int
+}
+
+// dirent is one entry; of is zero for those that are not the drive's.
+type dirent struct {
+	fuse.DirEntry
+	of drive.DirEntry
 }
 
 var (
 	_ gofs.FileReaddirenter = (*dirHandle)(nil)
+	_ gofs.FileLookuper     = (*dirHandle)(nil)
 	_ gofs.FileSeekdirer    = (*dirHandle)(nil)
 	_ gofs.FileFsyncdirer   = (*dirHandle)(nil)
 )
@@ -166,17 +173,17 @@ func (d *dirHandle) read(ctx context.Context) syscall.Errno {
 	if _, parent := n.Parent(); parent != nil {
 		up = parent.StableAttr().Ino
 	}
-	entries := make([]fuse.DirEntry, 0, len(list)+3)
-	add := func(name string, mode uint32, ino uint64) {
-		entries = append(entries, fuse.DirEntry{Name: name, Mode: mode, Ino: ino, Off: uint64(len(entries) + 1)})
+	entries := make([]dirent, 0, len(list)+3)
+	add := func(name string, mode uint32, ino uint64, of drive.DirEntry) {
+		entries = append(entries, dirent{fuse.DirEntry{Name: name, Mode: mode, Ino: ino, Off: uint64(len(entries) + 1)}, of})
 	}
-	add(".", syscall.S_IFDIR, inoOf(n.id))
-	add("..", syscall.S_IFDIR, up)
+	add(".", syscall.S_IFDIR, inoOf(n.id), drive.DirEntry{})
+	add("..", syscall.S_IFDIR, up, drive.DirEntry{})
 	if n.id == record.Root && n.tree.options.ShowControl {
-		add(controlName, syscall.S_IFDIR, controlStable(controlName, 0).Ino)
+		add(controlName, syscall.S_IFDIR, controlStable(controlName, 0).Ino, drive.DirEntry{})
 	}
 	for _, e := range list {
-		add(e.Name, typeOf(e.Kind), inoOf(e.ID))
+		add(e.Name, typeOf(e.Kind), inoOf(e.ID), e)
 	}
 	d.entries = entries
 	return 0
@@ -193,7 +200,21 @@ func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 		return nil, 0
 	}
 	d.next++
-	return &d.entries[d.next-1], 0
+	return &d.entries[d.next-1].DirEntry, 0
+}
+
+// Lookup answers for the entry returned last, of which the drive need not look for the inode again.
+func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	n := d.node
+	i := d.next - 1
+	if i < 0 || i >= len(d.entries) || d.entries[i].of.Name != name {
+		return n.Lookup(ctx, name, out)
+	}
+	a, err := n.tree.drive.EntryAttr(ctx, n.id, d.entries[i].of)
+	if err != nil {
+		return nil, n.errno(err, "lookup")
+	}
+	return n.tree.entry(ctx, n, a, out), 0
 }
 
 // Seekdir answers seekdir(3) and rewinddir(3).

@@ -241,6 +241,11 @@ func (d *Drive) ReadDir(_ context.Context, id record.ID) ([]drive.DirEntry, erro
 	return list, nil
 }
 
+// EntryAttr is fs.Namespace's.
+func (d *Drive) EntryAttr(ctx context.Context, dir record.ID, e drive.DirEntry) (drive.Attr, error) {
+	return d.Lookup(ctx, dir, e.Name)
+}
+
 // Readlink is fs.Namespace's.
 func (d *Drive) Readlink(_ context.Context, id record.ID) (string, error) {
 	d.mu.Lock()
