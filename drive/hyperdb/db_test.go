@@ -2,6 +2,7 @@ package hyperdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -148,6 +149,42 @@ func FuzzDecodeEntry(f *testing.F) {
 			if again, err := decodeTrie(tr.encode(), 3); err != nil || string(again.encode()) != string(tr.encode()) {
 				t.Fatalf("trie %v %v", tr, err)
 			}
+		}
+	})
+}
+
+// FuzzDecodeTrie: a trie that is taken has no more pointers than it may, to feeds that are there, and encodes to one that is taken as well.
+func FuzzDecodeTrie(f *testing.F) {
+	for _, sc := range scenarios(f, "hyperdb.json") {
+		for _, blocks := range sc.Feeds {
+			for _, b := range blocks {
+				if raw, err := decodeEntry([]byte(b)); err == nil {
+					f.Add(raw.trie, uint8(len(sc.Feeds)))
+				}
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte, feeds uint8) {
+		tr, err := decodeTrie(b, int(feeds))
+		if err != nil {
+			if !errors.Is(err, ErrBadEntry) {
+				t.Fatal(err)
+			}
+			return
+		}
+		pointers := 0
+		for _, bucket := range tr {
+			for _, ps := range bucket {
+				pointers += len(ps)
+				for _, p := range ps {
+					if p.feed >= int(feeds) || p.seq == 0 {
+						t.Fatalf("%v", p)
+					}
+				}
+			}
+		}
+		if again, err := decodeTrie(tr.encode(), int(feeds)); err != nil || string(again.encode()) != string(tr.encode()) || pointers > maxPointers {
+			t.Fatalf("%d pointers, trie %v (%v)", pointers, tr, err)
 		}
 	})
 }

@@ -217,3 +217,62 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func FuzzDecodeWriter(f *testing.F) {
+	f.Add((&Writer{Name: "Laptop", ApprovedBy: hypercore.Key{3}, Time: 77, Stamp: Stamp{Wall: 9}, Replaces: []Version{{Seq: 1}}}).Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w, err := DecodeWriter(b)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := DecodeWriter(w.Encode())
+		if err != nil || !reflect.DeepEqual(w, again) {
+			t.Fatalf("%+v\n%+v %v", w, again, err)
+		}
+	})
+}
+
+// FuzzParseKey: a key that is ours is written in one way only.
+func FuzzParseKey(f *testing.F) {
+	f.Add(DirentKey(ID{1}, testKeys().Token(ID{1}, "name")))
+	f.Add(InodeKey(ID{2}))
+	f.Add(WriterKey(hypercore.Key{3}))
+	f.Fuzz(func(t *testing.T, key string) {
+		p, err := ParseKey(key)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again := map[Family]string{Dirents: DirentKey(p.ID, p.Token), Inodes: InodeKey(p.ID), Writers: WriterKey(p.Feed)}[p.Family]
+		if again != key {
+			t.Fatalf("%q was taken for %q", key, again)
+		}
+	})
+}
+
+// FuzzOpenBlock: only what was sealed for its place opens, to what it was; the same for what stays on this node.
+func FuzzOpenBlock(f *testing.F) {
+	block, err := testKeys().SealBlock(hypercore.Key{1}, ID{2}, 3, []byte("plain"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	local, err := SealLocal([32]byte{4}, "purpose", []byte("plain"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(block)
+	f.Add(local)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if plain, err := testKeys().OpenBlock(hypercore.Key{1}, ID{2}, 3, b); err == nil && string(plain) != "plain" {
+			t.Fatalf("%x opened to %x", b, plain)
+		}
+		if plain, err := OpenLocal([32]byte{4}, "purpose", b); err == nil && string(plain) != "plain" {
+			t.Fatalf("%x opened to %x", b, plain)
+		}
+	})
+}
