@@ -1,9 +1,12 @@
 package replication_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,6 +284,41 @@ func FuzzSession(f *testing.F) {
 			t.Error(fmt.Sprint(err))
 		}
 		if feed.Len() > 9 {
+			t.Error("blocks from nowhere")
+		}
+	})
+}
+
+// FuzzOpening: whatever a connection begins with, the session ends without a block from nowhere, and the node serves the next peer.
+func FuzzOpening(f *testing.F) {
+	source := replicationtest.Reader(f, 0).Key()
+	discovery := hypercore.DiscoveryKey(source)
+	clear := wire.Feed{DiscoveryKey: discovery}.Append(nil, 0)
+	sealed := wire.Feed{DiscoveryKey: discovery, Nonce: make([]byte, 24)}.Append(nil, 0)
+	shake := wire.Handshake{ID: make([]byte, 32), Live: true, Extensions: []string{"secure-ephemeral"}}.Append(nil, 0)
+	f.Add(clear, shake, true)
+	f.Add(sealed, append(shake, have(3)...), false)
+	f.Add(wire.Feed{DiscoveryKey: hypercore.Key{1}}.Append(nil, 0), []byte{}, true)
+	f.Add([]byte{0, 0, 0xff, 0xff, 0xff, 0x7f}, manyFeeds(), true)
+	f.Fuzz(func(t *testing.T, first, rest []byte, allowClear bool) {
+		feed := replicationtest.Reader(t, 0)
+		n, _ := replicationtest.Node(t, replication.Config{AllowClear: allowClear}, feed)
+		mine, theirs := replicationtest.Pipe(t)
+		ended := make(chan error, 1)
+		var all sync.WaitGroup
+		all.Go(func() { ended <- n.Serve(t.Context(), theirs, replication.Options{URL: "test://fuzz"}) })
+		all.Go(func() { _, _ = io.Copy(io.Discard, mine) })
+		rest = bytes.Clone(rest)
+		if bytes.Equal(first, sealed) { // so that what comes out is what was meant
+			wire.NewCipher((*[32]byte)(&source), new([24]byte)).XOR(rest)
+		}
+		_, _ = mine.Write(append(bytes.Clone(first), rest...)) // a node that has closed is no error
+		_ = mine.Close()
+		if err := <-ended; err != nil && err.Error() == "" {
+			t.Error(err)
+		}
+		all.Wait()
+		if feed.Len() > 0 {
 			t.Error("blocks from nowhere")
 		}
 	})

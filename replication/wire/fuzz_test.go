@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -85,6 +86,90 @@ func FuzzBits(f *testing.F) {
 		got, err := DecodeBits(EncodeBits(field), len(field))
 		if err != nil || !bytes.Equal(got, bytes.TrimRight(field, "\x00")) {
 			t.Fatalf("%x became %x (%v)", field, got, err)
+		}
+	})
+}
+
+// FuzzFirst: the frame that opens a stream is the same however it comes, and what follows it is all there.
+func FuzzFirst(f *testing.F) {
+	var v protocolVectors
+	load(f, "protocol.json", &v)
+	for _, e := range v.Emitted {
+		var all []byte
+		for _, m := range e.Messages {
+			all = append(all, m.Wire...)
+		}
+		f.Add(all, 7)
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, chunk int) {
+		chunk = max(chunk, 1)
+		whole, pieces := NewReader(&chunked{stream, len(stream) + 1}), NewReader(&chunked{stream, chunk})
+		a, errA := whole.First()
+		b, errB := pieces.First()
+		if (errA == nil) != (errB == nil) && chunk > 4 { // a length that is too great may be told before all of it came
+			t.Fatalf("%v at once, %v in pieces", errA, errB)
+		}
+		if errA != nil || errB != nil {
+			return
+		}
+		if a.Type != b.Type || a.Channel != b.Channel || !bytes.Equal(a.Body, b.Body) || len(a.Body) > maxFirst {
+			t.Fatalf("%+v at once, %+v in pieces", a, b)
+		}
+		key, nonce := [32]byte{1}, [24]byte{2}
+		first := bytes.Clone(a.Body)
+		whole.Decrypt(NewCipher(&key, &nonce))
+		pieces.Decrypt(NewCipher(&key, &nonce))
+		if !bytes.Equal(a.Body, first) {
+			t.Fatal("the first frame was decrypted")
+		}
+		if one, two := count(whole), count(pieces); one != two {
+			t.Fatalf("%d frames follow at once, %d in pieces", one, two)
+		}
+	})
+}
+
+func count(r *Reader) (n int) {
+	var b Batch
+	for r.Read(&b) == nil {
+		n += len(b.Frames)
+	}
+	return n
+}
+
+// FuzzExtensions: of whatever names a peer says it has, those that are ours are found where they are, if the list is sorted.
+func FuzzExtensions(f *testing.F) {
+	var v protocolVectors
+	load(f, "protocol.json", &v)
+	for _, m := range v.Messages {
+		if m.Name == "Handshake" {
+			f.Add([]byte(m.Body))
+		}
+	}
+	f.Add(Handshake{Extensions: []string{"a", "b", "secure-ephemeral", "\xff"}}.Append(nil, 0))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var h Handshake
+		if h.Decode(body) != nil {
+			return
+		}
+		ours := []string{"b", "secure-ephemeral"}
+		ids := MatchExtensions(ours, h.Extensions)
+		if len(ids) != len(h.Extensions) {
+			t.Fatalf("%d ids of %d names", len(ids), len(h.Extensions))
+		}
+		for i, id := range ids {
+			if id >= 0 && ours[id] != h.Extensions[i] {
+				t.Fatalf("%q was taken for %q", h.Extensions[i], ours[id])
+			}
+		}
+		SortExtensions(h.Extensions)
+		found := map[int]bool{}
+		for _, id := range MatchExtensions(ours, h.Extensions) {
+			found[id] = true
+		}
+		for i, name := range ours {
+			if slices.Contains(h.Extensions, name) && !found[i] {
+				t.Fatalf("%q is not found in %q", name, h.Extensions)
+			}
 		}
 	})
 }
