@@ -78,3 +78,32 @@ func FuzzParseOptions(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFromFstab: what mount(8) gives becomes a mount of one folder, which cannot be taken for a flag, or a usage error.
+func FuzzFromFstab(f *testing.F) {
+	f.Add("/var/lib/hypha/anna\x00/mnt\x00-o\x00ro,passphrase_file=/etc/p\x00-n")
+	f.Add("anna.example\x00--odd\x00-rw")
+	f.Fuzz(func(t *testing.T, joined string) {
+		args, err := fromFstab(append([]string{"mount.hyphafs"}, strings.Split(joined, "\x00")...))
+		if err != nil {
+			if fault.CodeOf(err) != fault.Usage {
+				t.Fatal(err)
+			}
+			return
+		}
+		if args[1] != "mount" || args[len(args)-1] != "--help" && args[len(args)-2] != "--" {
+			t.Fatalf("%q became %q", joined, args)
+		}
+	})
+}
+
+// FuzzCheckURL: a peer's URL that is taken has a port and a transport that is there.
+func FuzzCheckURL(f *testing.F) {
+	f.Add("tcp://[::1]:4000/")
+	f.Add("ws://host:1")
+	f.Fuzz(func(t *testing.T, text string) {
+		if checkURL(text) == nil && (!strings.HasPrefix(strings.ToLower(text), "tcp://") || !strings.Contains(text, ":")) {
+			t.Fatalf("%q was taken", text)
+		}
+	})
+}

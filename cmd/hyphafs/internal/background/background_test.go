@@ -142,3 +142,16 @@ func TestFollowRefusesNoise(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFollow: whatever a starting node says, the command is told lines and one end.
+func FuzzFollow(f *testing.F) {
+	f.Add(`{"say":"words"}` + "\n" + `{"ready":true}` + "\n")
+	f.Add(`{"code":5,"error":"wrong","next":"try again"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		said := 0
+		ready, err := follow(strings.NewReader(text), func(string) { said++ })
+		if ready && err != nil || said > strings.Count(text, "\n")+1 {
+			t.Fatalf("%q: ready %v, %v, %d lines", text, ready, err, said)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package control
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -168,10 +169,17 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// FuzzReadLine: a request, and an answer, that is taken is the first line, no longer than it may be, however it comes.
 func FuzzReadLine(f *testing.F) {
-	f.Add([]byte(`{"op":"status"}` + "\n"))
-	f.Fuzz(func(t *testing.T, in []byte) {
-		var r Request
-		_ = readLine(bufio.NewReaderSize(strings.NewReader(string(in)), 16), 100, &r)
+	f.Add(`{"op":"approve","args":["laptop-01234567"]}` + "\n")
+	f.Add(`{"data":{"pid":1},"code":3,"error":"why","next":"what"}` + "\n")
+	f.Fuzz(func(t *testing.T, in string) {
+		line, _, whole := strings.Cut(in, "\n")
+		for _, to := range []any{&Request{}, &answer{}} {
+			err := readLine(bufio.NewReaderSize(strings.NewReader(in), 16), 100, to)
+			if want := whole && len(line) < 100 && json.Unmarshal([]byte(line), to) == nil; want != (err == nil) {
+				t.Fatalf("%q: %v", in, err)
+			}
+		}
 	})
 }

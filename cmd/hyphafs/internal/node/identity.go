@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"hyphafs.org/hyphafs/auth"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/drive/hypercore"
 )
 
 // keyPurpose names what node.key is sealed for.
@@ -57,7 +57,7 @@ func (id *identity) create(ctx context.Context, s Settings, log *slog.Logger) er
 	if _, err := s.State.Config(); !errors.Is(err, state.ErrNoNode) {
 		return fault.New(fault.Busy, "try again", "a node appeared in %s meanwhile", s.State)
 	}
-	file := keyFile{Source: hex.EncodeToString(id.Source[:])}
+	file := keyFile{Source: id.Source.String()}
 	if s.Config.Role == state.SignUp {
 		id.writer = id.SourceSecret()
 	} else {
@@ -99,21 +99,30 @@ func (id *identity) open(s Settings) error {
 		return fmt.Errorf("node.key: %w", err)
 	}
 	defer clear(plain)
-	var file keyFile
-	if err := json.Unmarshal(plain, &file); err != nil {
-		return damaged(fmt.Errorf("node.key: %w: %w", state.ErrDamaged, err))
+	file, err := parseKeyFile(plain, id.Source, s.Config.Role)
+	if err != nil {
+		return damaged(err)
 	}
-	switch {
-	case file.Source != hex.EncodeToString(id.Source[:]):
-		return damaged(fmt.Errorf("node.key: %w: it is of another Hypha", state.ErrDamaged))
-	case s.Config.Role == state.SignUp:
+	if s.Config.Role == state.SignUp {
 		id.writer = id.SourceSecret()
-	case len(file.Writer) != ed25519.SeedSize:
-		return damaged(fmt.Errorf("node.key: %w: no writer key", state.ErrDamaged))
-	default:
+	} else {
 		id.writer = ed25519.NewKeyFromSeed(file.Writer)
 	}
 	return nil
+}
+
+// parseKeyFile reads the content of the node.key of a node of source. state.ErrDamaged if it cannot be that.
+func parseKeyFile(plain []byte, source hypercore.Key, role state.Role) (file keyFile, err error) {
+	if err := json.Unmarshal(plain, &file); err != nil {
+		return file, fmt.Errorf("node.key: %w: %w", state.ErrDamaged, err)
+	}
+	switch {
+	case file.Source != source.String():
+		return file, fmt.Errorf("node.key: %w: it is of another Hypha", state.ErrDamaged)
+	case role != state.SignUp && len(file.Writer) != ed25519.SeedSize:
+		return file, fmt.Errorf("node.key: %w: no writer key", state.ErrDamaged)
+	}
+	return file, nil
 }
 
 // wipe overwrites the secrets as far as Go allows it.

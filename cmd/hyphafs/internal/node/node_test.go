@@ -18,6 +18,7 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/status"
 	"hyphafs.org/hyphafs/drive"
+	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
 	"hyphafs.org/hyphafs/fs"
 )
@@ -239,4 +240,24 @@ func TestListenTwice(t *testing.T) {
 	if err := Run(t.Context(), other, []byte(pass), io.Discard, nil); fault.CodeOf(err) != fault.Failed || !strings.Contains(err.Error(), "--listen") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// FuzzKeyFile: what is taken for the secrets of a node has all that this node needs.
+func FuzzKeyFile(f *testing.F) {
+	source := hypercore.Key{1}
+	f.Add([]byte(`{"source":"`+source.String()+`"}`), true)
+	f.Add([]byte(`{"source":"`+source.String()+`","writer":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`), false)
+	f.Fuzz(func(t *testing.T, plain []byte, origin bool) {
+		role := state.SignIn
+		if origin {
+			role = state.SignUp
+		}
+		file, err := parseKeyFile(plain, source, role)
+		switch {
+		case err != nil && !errors.Is(err, state.ErrDamaged):
+			t.Fatal(err)
+		case err == nil && (file.Source != source.String() || !origin && len(file.Writer) != 32):
+			t.Fatalf("%q was taken", plain)
+		}
+	})
 }

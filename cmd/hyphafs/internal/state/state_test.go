@@ -1,8 +1,10 @@
 package state
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -206,4 +208,39 @@ func TestForDomainRefusesPaths(t *testing.T) {
 			t.Errorf("%q became %q", domain, got)
 		}
 	}
+}
+
+// FuzzFiles: what is taken for a configuration is kept the same; patterns of scratch names that are taken can be matched with; all else is ErrDamaged.
+func FuzzFiles(f *testing.F) {
+	f.Add([]byte(`{"version":1,"domain":"anna.example","role":"sign-up","name":"Desktop","peers":["tcp://h:1"]}`))
+	f.Add([]byte("# comment\n.*.sw?\n[a-\n"))
+	dir := Dir(f.TempDir())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, name := range []string{"config.json", "scratch-names"} {
+			if err := os.WriteFile(filepath.Join(string(dir), name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := dir.Config()
+		if err == nil {
+			text, err := json.Marshal(c)
+			if err := errors.Join(err, os.WriteFile(filepath.Join(string(dir), "config.json"), text, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if again, err := dir.Config(); err != nil || !reflect.DeepEqual(again, c) {
+				t.Fatalf("%+v became %+v (%v)", c, again, err)
+			}
+		} else if !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+		patterns, err := dir.Scratch()
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			t.Fatal(err)
+		}
+		for _, p := range patterns {
+			if _, err := path.Match(p, "name"); err != nil {
+				t.Fatalf("%q: %v", p, err)
+			}
+		}
+	})
 }

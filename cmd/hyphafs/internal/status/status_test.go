@@ -1,10 +1,12 @@
 package status
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func full() Status {
@@ -117,4 +119,20 @@ func TestLists(t *testing.T) {
 	if text := string(RequestsText([]Request{{Node: "laptop-1", Words: "a b c d e f\n"}})); !strings.Contains(text, "a b c d e f\n") {
 		t.Error(text)
 	}
+}
+
+// FuzzPrintable: names from elsewhere cannot change a terminal.
+func FuzzPrintable(f *testing.F) {
+	f.Add("Lap\x1b[2Jtop\u202e\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		shown := Printable(s)
+		for _, r := range shown {
+			if !unicode.IsPrint(r) && r != unicode.ReplacementChar {
+				t.Fatalf("%q is shown as %q", s, shown)
+			}
+		}
+		if text := (Status{Domain: s, Peers: []Peer{{URL: s, Kind: s}}, Alarms: []string{s}}).Text(); bytes.ContainsAny(text, "\x1b\r\u202e") {
+			t.Fatalf("%q is shown in %q", s, text)
+		}
+	})
 }
