@@ -1,10 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all. From anywhere: integration/test.sh
-# As root on Debian it installs the missing packages; elsewhere it says which are missing. FUZZ sets how long each fuzz target runs: a time, or a
-# number of inputs such as 3000x, which cannot end in the middle of one.
+# As root on Debian it installs the missing packages; elsewhere it says which are missing. How long the fuzz targets run: see fuzz.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-fuzz=${FUZZ:-5000x}
 start=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - start)); }
 
@@ -48,12 +46,8 @@ GOMAXPROCS=1 go test -p 1 -count=1 -timeout 10m ./fs
 step the built binary with real programs and real peers
 go test -p 1 -count=1 -timeout 25m ./integration
 
-step every fuzz target for "$fuzz"
-for package in $(go list ./...); do
-  for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz" -parallel 2 "$package"
-  done
-done
+step every fuzz target
+integration/fuzz.sh
 
 step known vulnerabilities
 if curl -sfo /dev/null --max-time 10 https://vuln.go.dev/index/modules.json; then

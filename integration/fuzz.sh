@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets, one after another. From anywhere: integration/fuzz.sh [REGEXP], which is matched with "package target".
+# FUZZ says how long each runs: a time such as 1h, or a number of inputs such as 3000x (the default), which cannot end in the middle of one.
+# FUZZ_ALL, in seconds, is shared out among all of them instead: FUZZ_ALL=3600 integration/fuzz.sh.
+# An input that fails is left in the package's testdata/fuzz; commit it with the fix.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+targets=()
+for package in $(go list ./...); do
+  for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+    if [[ "$package $target" =~ ${1:-.} ]]; then targets+=("$package $target"); fi
+  done
+done
+if [ ${#targets[@]} = 0 ]; then echo "no fuzz target matches $1" >&2; exit 1; fi
+each=${FUZZ:-3000x}
+if [ -n "${FUZZ_ALL:-}" ]; then each=$((FUZZ_ALL / ${#targets[@]} + 1))s; fi
+for line in "${targets[@]}"; do
+  read -r package target <<<"$line"
+  echo "-- $target for $each"
+  go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" -fuzzminimizetime 100x -parallel 2 "$package" | grep -v '^fuzz: elapsed'
+done
