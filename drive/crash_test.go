@@ -129,8 +129,8 @@ func TestCrashBehindTheBatch(t *testing.T) {
 		if err := a.publishContent(t.Context(), due); err != nil {
 			t.Fatal(err)
 		}
-		c, err := a.pick(due, true)
-		if err != nil || len(c.ops) == 0 {
+		c := a.pick(due, true)
+		if err := c.seal(a.Drive); err != nil || len(c.ops) == 0 {
 			t.Fatalf("%d records, %v", len(c.ops), err)
 		}
 		if _, err := a.intend(c, a.own.Len()); err != nil {

@@ -224,7 +224,8 @@ func TestModelWithCrashes(t *testing.T) {
 						rt.Fatal(err)
 					}
 					a.Drive.mu.Lock()
-					c, err := a.pick(due, true)
+					c := a.pick(due, true)
+					err := c.seal(a.Drive)
 					if err == nil && len(c.ops) > 0 {
 						if _, err = a.intend(c, a.own.Len()); err == nil {
 							a.Drive.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"hyphafs.org/hyphafs/drive/view"
 )
 
-// foldBatch is how many entries are folded under the namespace lock at once.
+// foldBatch is how many entries are folded at once. The namespace is locked only while they are shown.
 const foldBatch = 256
 
 // FeedSet returns the feeds that are replicated.
@@ -93,23 +93,32 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 		if next == at {
 			return nil
 		}
-		d.mu.Lock()
-		changes, err := d.view.Fold(ctx, feed, next, entries)
-		for _, c := range d.settle(changes) {
-			if feed != d.self || c.Name != "" { // the kernel made our own changes, but may not know what a name in conflict became
-				d.notices = append(d.notices, Change(c))
-			}
-		}
-		if feed != d.self {
-			err = errors.Join(err, d.hasten())
-		}
-		d.mu.Unlock()
-		if err != nil {
+		var settled error
+		err := d.view.FoldShown(ctx, feed, next, entries, func(changes []view.Change, show func()) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			show()
+			settled = d.folded(feed, changes)
+		})
+		if err := errors.Join(err, settled); err != nil {
 			return err
 		}
 		at = next
 	}
 	return nil
+}
+
+// folded takes up that entries of feed changed the view. Called with mu held.
+func (d *Drive) folded(feed hypercore.Key, changes []view.Change) error {
+	for _, c := range d.settle(changes) {
+		if feed != d.self || c.Name != "" { // the kernel made our own changes, but may not know what a name in conflict became
+			d.notices = append(d.notices, Change(c))
+		}
+	}
+	if feed == d.self {
+		return nil
+	}
+	return d.hasten()
 }
 
 // settle fits the overlay to a view that just changed, and returns the changes that the overlay does not hide. Called with mu held.

@@ -112,14 +112,17 @@ func (d *Drive) onlyHere(id record.ID) bool {
 // returns how many there were.
 func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate, all bool) (int, error) {
 	d.mu.Lock()
-	c, err := d.pick(due, all)
-	if err != nil || len(c.ops) == 0 {
+	c := d.pick(due, all)
+	if len(c.ops) == 0 {
 		d.mu.Unlock()
-		return 0, err
+		return 0, nil
 	}
 	first := d.own.Len()
 	j, err := d.intend(c, first)
 	d.mu.Unlock()
+	if err == nil {
+		err = c.seal(d)
+	}
 	if err == nil {
 		err = j.Sync()
 	}
@@ -142,8 +145,8 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 	return len(c.ops), errors.Join(err, d.finish(c, first))
 }
 
-// pick chooses what goes into one batch, and seals it. Called with mu held.
-func (d *Drive) pick(due map[record.ID]*candidate, all bool) (*cut, error) {
+// pick chooses what goes into one batch. Called with mu held.
+func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
 	p := picker{d: d, due: due, all: all, chosen: map[*entry]bool{}}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
@@ -230,8 +233,8 @@ func (p *picker) includeGone(e *entry) {
 	p.chosen[e] = true
 }
 
-// cut seals what was chosen: deletions of inodes, then entries, then inodes, so that a fold on the way never takes a file for orphaned.
-func (p *picker) cut() (*cut, error) {
+// cut encodes what was chosen: deletions of inodes, then entries, then inodes, so that a fold on the way never takes a file for orphaned.
+func (p *picker) cut() *cut {
 	c := &cut{}
 	var live []*candidate
 	for id, cand := range p.due {
@@ -247,22 +250,16 @@ func (p *picker) cut() (*cut, error) {
 		}
 	}
 	for _, cand := range c.inodes {
-		if err := p.inode(c, cand); err != nil {
-			return nil, err
-		}
+		p.inode(c, cand)
 	}
 	for e := range p.chosen {
-		if err := p.entry(c, e); err != nil {
-			return nil, err
-		}
+		p.entry(c, e)
 	}
 	for _, cand := range live {
 		c.inodes = append(c.inodes, cand)
-		if err := p.inode(c, cand); err != nil {
-			return nil, err
-		}
+		p.inode(c, cand)
 	}
-	return c, nil
+	return c
 }
 
 // named reports whether an entry of inode id was chosen.
@@ -275,27 +272,34 @@ func (p *picker) named(id record.ID) bool {
 	return false
 }
 
-func (p *picker) inode(c *cut, cand *candidate) error {
+func (p *picker) inode(c *cut, cand *candidate) {
 	cand.in.inFlight = true
 	cand.rec.Stamp = p.d.nextStamp(cand.rec.Stamp)
 	cand.rec.Replaces = cand.base
-	return p.seal(c, record.InodeKey(cand.in.id), cand.rec.Encode(), cand.rec.Removed)
+	c.ops = append(c.ops, hyperdb.Op{Key: record.InodeKey(cand.in.id), Value: cand.rec.Encode(), Delete: cand.rec.Removed})
 }
 
-func (p *picker) entry(c *cut, e *entry) error {
+func (p *picker) entry(c *cut, e *entry) {
 	e.inFlight = true
 	stamp := p.d.nextStamp(e.stamp)
 	c.entries = append(c.entries, e)
 	c.changes = append(c.changes, e.changes)
 	c.stamps = append(c.stamps, stamp)
 	rec := record.Dirent{Name: e.place.Name, Inode: e.id, Kind: e.kind, Removed: e.gone, MovedFrom: e.movedFrom, MovedTo: e.movedTo, Stamp: stamp, Replaces: e.base}
-	return p.seal(c, record.DirentKey(e.place.Dir, p.d.cfg.Keys.Token(e.place.Dir, e.place.Name)), rec.Encode(), e.gone)
+	key := record.DirentKey(e.place.Dir, p.d.cfg.Keys.Token(e.place.Dir, e.place.Name))
+	c.ops = append(c.ops, hyperdb.Op{Key: key, Value: rec.Encode(), Delete: e.gone})
 }
 
-func (p *picker) seal(c *cut, key string, plain []byte, gone bool) error {
-	sealed, err := p.d.cfg.Keys.Seal(p.d.self, key, plain)
-	c.ops = append(c.ops, hyperdb.Op{Key: key, Value: sealed, Delete: gone})
-	return err
+// seal seals the records, which are plain until then.
+func (c *cut) seal(d *Drive) error {
+	for i, op := range c.ops {
+		sealed, err := d.cfg.Keys.Seal(d.self, op.Key, op.Value)
+		if err != nil {
+			return err
+		}
+		c.ops[i].Value = sealed
+	}
+	return nil
 }
 
 // each calls fn for every record of the batch with its position.

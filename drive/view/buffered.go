@@ -46,6 +46,11 @@ func (b *Buffered) View(fn func(Tx) error) error {
 
 // Update runs fn and shows what it wrote.
 func (b *Buffered) Update(fn func(Tx) error) error {
+	return b.UpdateShown(fn, func(show func()) { show() })
+}
+
+// UpdateShown is Update, with what fn wrote being seen when then calls show: at an instant of the caller's choice, in no time.
+func (b *Buffered) UpdateShown(fn func(Tx) error, then func(show func())) error {
 	b.one.Lock()
 	defer b.one.Unlock()
 	before, frozen := b.layers()
@@ -56,9 +61,11 @@ func (b *Buffered) Update(fn func(Tx) error) error {
 	if err != nil {
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.fresh = fresh
+	then(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.fresh = fresh
+	})
 	return nil
 }
 

@@ -30,38 +30,52 @@ type Change struct {
 // open or that no node of ours writes is counted, logged and passed over.
 func (v *View) Fold(ctx context.Context, feed hypercore.Key, next uint64, entries []Entry) (changes []Change, err error) {
 	err = v.kv.Update(func(tx Tx) error {
-		f := v.fold(tx, feed)
-		position, err := f.count(feedRow(rowPosition, feed))
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if e.Seq < position || e.Seq >= next {
-				continue
-			}
-			f.seq = e.Seq
-			if err := f.entry(e); errors.Is(err, record.ErrInvalid) || errors.Is(err, record.ErrSealed) || errors.Is(err, record.ErrUnknownVersion) || errors.Is(err, record.ErrUnknownEpoch) {
-				v.skip(feed, e, err)
-			} else if err != nil {
-				return fmt.Errorf("fold block %d of %s: %w", e.Seq, feed, err)
-			}
-		}
-		if next > position {
-			f.put(feedRow(rowPosition, feed), binary.BigEndian.AppendUint64(nil, next))
-		}
-		if err := f.settle(); err != nil {
-			return fmt.Errorf("settle blocks %d to %d of %s: %w", position, next, feed, err)
-		}
-		changes, err = f.tell()
-		return errors.Join(err, f.flush())
+		changes, err = v.foldInto(ctx, tx, feed, next, entries)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return changes, nil
+}
+
+// FoldShown is Fold on a Buffered, with all of it being seen when then, which is called once unless there is an error, calls show.
+func (v *View) FoldShown(ctx context.Context, feed hypercore.Key, next uint64, entries []Entry, then func(changes []Change, show func())) error {
+	var changes []Change
+	return v.kv.(*Buffered).UpdateShown(func(tx Tx) (err error) {
+		changes, err = v.foldInto(ctx, tx, feed, next, entries)
+		return err
+	}, func(show func()) { then(changes, show) })
+}
+
+func (v *View) foldInto(ctx context.Context, tx Tx, feed hypercore.Key, next uint64, entries []Entry) ([]Change, error) {
+	f := v.fold(tx, feed)
+	position, err := f.count(feedRow(rowPosition, feed))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if e.Seq < position || e.Seq >= next {
+			continue
+		}
+		f.seq = e.Seq
+		if err := f.entry(e); errors.Is(err, record.ErrInvalid) || errors.Is(err, record.ErrSealed) || errors.Is(err, record.ErrUnknownVersion) || errors.Is(err, record.ErrUnknownEpoch) {
+			v.skip(feed, e, err)
+		} else if err != nil {
+			return nil, fmt.Errorf("fold block %d of %s: %w", e.Seq, feed, err)
+		}
+	}
+	if next > position {
+		f.put(feedRow(rowPosition, feed), binary.BigEndian.AppendUint64(nil, next))
+	}
+	if err := f.settle(); err != nil {
+		return nil, fmt.Errorf("settle blocks %d to %d of %s: %w", position, next, feed, err)
+	}
+	changes, err := f.tell()
+	return changes, errors.Join(err, f.flush())
 }
 
 // fold is one Fold. It takes in the records first, then settles what they mean for what is shown (settle.go).
