@@ -160,9 +160,19 @@ func FuzzRow(f *testing.F) {
 		recode(t, dirents, plain)
 		recode(t, inodes, plain)
 		recode(t, writers, plain)
+		if s, err := decodeSlot(place{}, plain); err == nil {
+			if again, err := decodeSlot(place{}, s.encode()); err != nil || !bytes.Equal(again.encode(), s.encode()) {
+				t.Fatalf("the slot %x became %x (%v)", s.encode(), again.encode(), err)
+			}
+		}
+		if h, err := decodeHome(plain); err == nil {
+			if again, err := decodeHome(h.encode()); err != nil || (h.dir || h.guest) && *again != *h {
+				t.Fatalf("the home %+v became %+v (%v)", h, again, err)
+			}
+		}
 		kv := NewMemory()
 		if err := kv.Update(func(tx Tx) error {
-			t := v.txn(tx)
+			t := v.writer(tx)
 			for _, r := range rows {
 				t.put(r.key, r.plain)
 			}
