@@ -33,6 +33,7 @@ type Drive struct {
 	bytes *hypercore.Feed // its content feed
 	cache *lru.Cache[blockAt, []byte]
 	small atomic.Int64 // bytes of all small files
+	batch int          // batchRecords, but in tests
 
 	writable atomic.Bool
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
@@ -64,7 +65,7 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), overlay: newOverlay(), scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
 	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())

@@ -127,6 +127,11 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 	var named []record.ID
 	for _, c := range changes {
 		if c.Name != "" {
+			for _, id := range []record.ID{c.ID, c.Dir} {
+				if in := d.overlay.inodes[id]; in != nil {
+					in.shown = true
+				}
+			}
 			if c.ID != (record.ID{}) {
 				named = append(named, c.ID)
 			}
@@ -160,17 +165,18 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 	return shown
 }
 
-// revive takes back that an inode has no name any more, if the view shows one after all. Called with mu held.
+// revive takes back that an inode has no name any more, if the view shows one although the deletion was published. Called with mu held.
 func (d *Drive) revive(id record.ID) {
 	in := d.overlay.inodes[id]
-	if in == nil || !in.gone {
+	if in == nil || !in.gone || in.dirty || in.inFlight {
 		return
 	}
 	if n, err := d.links(id); err != nil || n == 0 {
 		return
 	}
+	in.published = in.published || d.inView(id)
 	in.mu.Lock()
-	in.gone, in.stale = false, in.stale || !in.dirty
+	in.gone, in.stale = false, true
 	in.mu.Unlock()
 	d.release(in)
 }

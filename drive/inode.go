@@ -44,20 +44,23 @@ func (d *Drive) links(id record.ID) (int, error) {
 		return 1, nil
 	}
 	n := d.overlay.links[id]
-	if in := d.overlay.inodes[id]; in != nil && !in.published {
+	if !d.mayBeShown(id) {
 		return n, nil
 	}
-	s, err := d.view.Inode(id)
-	if errors.Is(err, view.ErrNotExist) {
-		return n, nil
-	}
-	return n + s.Nlink, err
+	shown, err := d.view.Nlink(id)
+	return n + shown, err
+}
+
+// mayBeShown reports whether the view may know an inode, a name of it or a name in it. Called with mu held.
+func (d *Drive) mayBeShown(id record.ID) bool {
+	in := d.overlay.inodes[id]
+	return in == nil || in.published || in.shown
 }
 
 // subdirs counts the directories in dir. Called with mu held.
 func (d *Drive) subdirs(dir record.ID) (int, error) {
 	n := d.overlay.subdirs[dir]
-	if in := d.overlay.inodes[dir]; in != nil && !in.published {
+	if !d.mayBeShown(dir) {
 		return n, nil
 	}
 	shown, err := d.view.Subdirs(dir)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -58,6 +59,29 @@ type machine struct {
 	w     *world
 	other *world
 	root  *modelNode
+	held  []*File // open for writing
+}
+
+// hold opens a file for writing until later, whatever becomes of it.
+func (m *machine) hold() {
+	dir, n := m.at()
+	name, ctx := m.name(), m.w.t.Context()
+	if f := n.names[name]; f == nil || f.names != nil {
+		return
+	}
+	a, err := m.w.Lookup(ctx, dir, name)
+	m.same("lookup", err, nil)
+	h, err := m.w.Open(ctx, a.ID, true)
+	m.same("open", err, nil)
+	m.held = append(m.held, h)
+}
+
+// letGo closes what is open, as the end of a process does.
+func (m *machine) letGo() {
+	for _, h := range m.held {
+		m.same("close", h.Close(), nil)
+	}
+	m.held = nil
 }
 
 // at draws a directory, in the drive and in the model.
@@ -269,8 +293,9 @@ func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a, b := twoNodes(t)
 		m := &machine{t: rt, w: a, other: b, root: &modelNode{names: map[string]*modelNode{}}}
+		a.batch = rapid.SampledFrom([]int{1, 3, batchRecords}).Draw(rt, "batch")
 		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
-			switch rapid.IntRange(0, 9).Draw(rt, "op") {
+			switch rapid.IntRange(0, 11).Draw(rt, "op") {
 			case 0:
 				m.mkdir()
 			case 1, 2, 3:
@@ -284,6 +309,11 @@ func TestAgainstModel(t *testing.T) {
 			case 8:
 				a.publishNow()
 			case 9:
+				m.hold()
+			case 10:
+				a.later(2 * time.Second)
+			case 11:
+				m.letGo()
 				if rapid.Bool().Draw(rt, "kill") {
 					a.crash(a.work.boot)
 				} else {
@@ -293,6 +323,7 @@ func TestAgainstModel(t *testing.T) {
 			}
 			m.check(a)
 		}
+		m.letGo()
 		a.publishNow()
 		m.check(a)
 		exchange(t, a, b)

@@ -557,10 +557,13 @@ func (s scratchNames) match(name string) bool {
 	})
 }
 
+// maxLevels bounds the way up through folders: more than anybody makes.
+const maxLevels = 1 << 20
+
 // staysHere reports whether an entry called name in dir is never published: its name is scratch, or that of a directory above it that
 // nobody else knows. Called with mu held.
 func (d *Drive) staysHere(dir record.ID, name string) bool {
-	for range 4096 {
+	for range maxLevels {
 		if d.scratch.match(name) {
 			return true
 		}

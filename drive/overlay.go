@@ -20,6 +20,7 @@ type inode struct {
 	writers   int  // of these, those that may write
 	known     bool // the kernel may ask for it: keep it after its last name is gone
 	published bool // the view has a record of it
+	shown     bool // the view has a name of it, or one in it; its record may be in the next step of the fold
 	inFlight  bool // a record of it is being published
 
 	journalled atomic.Bool // the journal speaks of it

@@ -30,6 +30,9 @@ type cut struct {
 	ops     []hyperdb.Op
 }
 
+// batchRecords bounds a batch: about so many records, and with them the memory they take and how long the namespace is held.
+const batchRecords = 4096
+
 // Publish puts everything that may be published into the feeds, durably.
 func (d *Drive) Publish(ctx context.Context) error { return d.publish(ctx, true) }
 
@@ -55,7 +58,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if err != nil {
 			return fmt.Errorf("publish records: %w", err)
 		}
-		if done == 0 || !all {
+		if done == 0 || !all && done < d.batch {
 			return d.compactIfDue()
 		}
 	}
@@ -67,41 +70,40 @@ func (d *Drive) isDue(first, last time.Time, all bool) bool {
 	return all || now.Sub(last) >= d.cfg.Quiet || now.Sub(first) >= d.cfg.Overdue
 }
 
-// due lists the inodes to publish, by id; nil if nothing at all is due.
+// due lists inodes to publish, by id, as many as go into one batch; nil if nothing at all is due.
 func (d *Drive) due(all bool) map[record.ID]*candidate {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	found := map[record.ID]*candidate{}
-	any := false
 	for id, in := range d.overlay.inodes {
-		in.mu.RLock()
-		busy := in.writers > 0 && d.cfg.Now().Sub(in.first) < d.cfg.Overdue && !all
-		if in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all) {
-			found[id] = &candidate{in: in}
-			any = true
+		if len(found) >= d.batch {
+			break
 		}
+		in.mu.RLock()
+		busy := in.writers > 0 && !in.gone && d.cfg.Now().Sub(in.first) < d.cfg.Overdue && !all
+		ready := in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all)
 		in.mu.RUnlock()
+		if ready && (in.published || !d.onlyHere(id)) {
+			found[id] = &candidate{in: in}
+		}
+	}
+	if len(found) > 0 {
+		return found
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			any = any || d.isDue(e.first, e.last, all)
+			if d.isDue(e.first, e.last, all) {
+				return found
+			}
 		}
 	}
-	if !any {
-		return nil
-	}
-	for id, c := range found {
-		if !c.in.published && d.onlyHere(id) {
-			delete(found, id)
-		}
-	}
-	return found
+	return nil
 }
 
 // onlyHere reports whether every name of an inode that was made here stays on this node. Called with mu held.
 func (d *Drive) onlyHere(id record.ID) bool {
 	for _, e := range d.overlay.naming[id] {
-		if !d.staysHere(e.dir, e.name) {
+		if !e.gone && !d.staysHere(e.dir, e.name) {
 			return false
 		}
 	}
@@ -139,25 +141,25 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 		d.abandon(c)
 		return 0, fmt.Errorf("records at block %d, expected at %d", at, first)
 	}
-	err = d.fold(ctx)
+	err = d.fold(context.WithoutCancel(ctx)) // what is in the feed is not to be left half-way
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(c.ops), errors.Join(err, d.finish(c, first))
+	return len(c.ops), errors.Join(err, d.finish(c, first, err == nil))
 }
 
 // pick chooses what goes into one batch. Called with mu held.
 func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
-	p := picker{d: d, due: due, all: all, chosen: map[*entry]bool{}}
+	p := picker{d: d, due: due, chosen: map[*entry]bool{}}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			if !e.gone && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {
+			if !e.gone && len(p.chosen) < d.batch && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {
 				p.include(e, 0)
 			}
 		}
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			if e.gone && (d.isDue(e.first, e.last, all) || e.movedTo != nil) {
+			if e.gone && (e.movedTo != nil || len(p.chosen) < d.batch && d.isDue(e.first, e.last, all)) {
 				p.includeGone(e)
 			}
 		}
@@ -169,7 +171,6 @@ func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
 type picker struct {
 	d      *Drive
 	due    map[record.ID]*candidate
-	all    bool
 	chosen map[*entry]bool
 }
 
@@ -183,7 +184,7 @@ func (p *picker) include(e *entry, depth int) bool {
 	if p.chosen[e] {
 		return true
 	}
-	if depth > 4096 || p.d.staysHere(e.dir, e.name) {
+	if depth > maxLevels || p.d.staysHere(e.dir, e.name) {
 		return false
 	}
 	if in := p.d.overlay.inodes[e.id]; in != nil && !in.published && !p.isReady(e.id) && !p.force(in) {
@@ -196,12 +197,22 @@ func (p *picker) include(e *entry, depth int) bool {
 		}
 	}
 	p.chosen[e] = true
+	if e.under != e.id { // what the view shows there has to stay somewhere, or to be deleted
+		if in := p.d.overlay.inodes[e.under]; in != nil && in.gone && in.dirty && !p.isReady(e.under) {
+			p.force(in)
+		}
+		for _, other := range p.d.overlay.naming[e.under] {
+			if !other.gone {
+				p.include(other, depth+1)
+			}
+		}
+	}
 	return true
 }
 
-// force makes a directory, which has no bytes, ready before its time.
+// force makes an inode without bytes, a directory or a removed one, ready before its time.
 func (p *picker) force(in *inode) bool {
-	if in.rec.Kind == record.File || in.gone {
+	if in.gone != in.published || in.rec.Kind == record.File && !in.gone {
 		return false
 	}
 	c := &candidate{in: in, forced: true}
@@ -218,7 +229,8 @@ func (c *candidate) take() {
 	c.present = append(blockset(nil), c.in.present...)
 }
 
-// includeGone chooses a removed entry. The end of a move waits for the entry that the move made.
+// includeGone chooses a removed entry, and with it the deletion of its inode: without that the file would be shown again. The end of a move waits for the
+// entry that the move made.
 func (p *picker) includeGone(e *entry) {
 	if p.d.staysHere(e.dir, e.name) {
 		return
@@ -229,6 +241,9 @@ func (p *picker) includeGone(e *entry) {
 				return
 			}
 		}
+	}
+	if in := p.d.overlay.inodes[e.id]; in != nil && in.dirty && !p.isReady(e.id) {
+		p.force(in)
 	}
 	p.chosen[e] = true
 }
@@ -246,6 +261,7 @@ func (p *picker) cut() *cut {
 			c.inodes = append(c.inodes, cand)
 		case in.gone:
 		case in.published || p.named(id):
+			cand.rec.Removed = false // it was, and was moved meanwhile
 			live = append(live, cand)
 		}
 	}
@@ -328,8 +344,9 @@ func (d *Drive) abandon(c *cut) {
 	c.each(func(_ int, cand *candidate) { cand.in.inFlight = false }, func(_, _ int, e *entry) { e.inFlight = false })
 }
 
-// finish lets the overlay go of what was published and did not change since; what did change is based on what was published. Called with mu held.
-func (d *Drive) finish(c *cut, first uint64) error {
+// finish lets the overlay go of what was published and did not change since; what did change is based on what was published. So is all of it
+// if the view could not take it: then the overlay has to go on showing it. Called with mu held.
+func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 	var f frame
 	var clean []*inode
 	var uncovered []*entry
@@ -339,11 +356,11 @@ func (d *Drive) finish(c *cut, first uint64) error {
 	}
 	c.each(func(i int, cand *candidate) {
 		in := cand.in
-		in.inFlight, in.published = false, true
+		in.inFlight, in.published = false, !cand.rec.Removed // a deletion that changes once more has nothing to say to others
 		in.mu.Lock()
 		in.base = version(i)
 		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
-		if in.changes == cand.changes {
+		if folded && in.changes == cand.changes {
 			in.dirty = false
 			clean = append(clean, in)
 		}
@@ -359,7 +376,7 @@ func (d *Drive) finish(c *cut, first uint64) error {
 		e.inFlight = false
 		now := d.overlay.entry(e.dir, e.name)
 		switch {
-		case now == e && e.changes == c.changes[k]:
+		case folded && now == e && e.changes == c.changes[k]:
 			d.overlay.drop(e)
 			f.entryDone(e)
 			uncovered = append(uncovered, e)
@@ -376,6 +393,7 @@ func (d *Drive) finish(c *cut, first uint64) error {
 		return err
 	}
 	for _, in := range clean {
+		d.revive(in.id)
 		d.release(in)
 	}
 	for _, e := range uncovered {

@@ -132,20 +132,31 @@ func (v *View) Inode(id record.ID) (s InodeState, err error) {
 				s.Replaces = append(s.Replaces, x.version)
 			}
 		}
-		n, err := t.count(idRow(rowLive, id))
-		if err != nil {
-			return err
-		}
-		at, err := t.home(id)
-		if err != nil {
-			return err
-		}
-		if s.Nlink = int(n); at.guest || at.dir && n > 0 {
-			s.Nlink = 1
-		}
-		return nil
+		s.Nlink, err = t.nlink(id)
+		return err
 	})
 	return s, err
+}
+
+// Nlink returns how many entries shown name id, also before a record of it was folded.
+func (v *View) Nlink(id record.ID) (n int, err error) {
+	err = v.read(func(t *txn) error {
+		n, err = t.nlink(id)
+		return err
+	})
+	return n, err
+}
+
+func (t *txn) nlink(id record.ID) (int, error) {
+	n, err := t.count(idRow(rowLive, id))
+	if err != nil {
+		return 0, err
+	}
+	h, err := t.home(id)
+	if h != nil && (h.guest || h.dir && n > 0) {
+		return 1, err
+	}
+	return int(n), err
 }
 
 // Subdirs returns how many directories dir shows. Of directories of one name in several merged ones each counts.

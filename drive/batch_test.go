@@ -1,0 +1,210 @@
+package drive
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
+)
+
+// later lets time pass and publishes what is due then, as Run does.
+func (w *world) later(d time.Duration) {
+	w.t.Helper()
+	w.mu.Lock()
+	w.now = w.now.Add(d)
+	w.mu.Unlock()
+	if err := w.publish(w.t.Context(), false); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestRemovedWhileOpen: a file that is removed while somebody writes it is gone here and on other nodes, whenever that is published, and stays readable
+// to who has it open.
+func TestRemovedWhileOpen(t *testing.T) {
+	a, b := twoNodes(t)
+	id := a.put(record.Root, "f", "text")
+	a.publishNow()
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Remove(t.Context(), record.Root, "f", false); err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []time.Duration{2 * time.Second, 20 * time.Second} {
+		a.later(wait)
+		exchange(t, a, b)
+		for _, w := range []*world{a, b} {
+			if got := w.tree(); got != "" {
+				t.Errorf("node %d after %v:\n%s", w.n, wait, got)
+			}
+		}
+		if _, err := f.WriteAt(t.Context(), []byte("more"), 4, false); err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 9)
+		if n, err := f.ReadAt(t.Context(), p, 0); err != nil || string(p[:n]) != "textmore" {
+			t.Errorf("%q %v", p[:n], err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.Forget(id)
+	a.publishNow()
+	exchange(t, a, b)
+	if got := a.tree() + b.tree(); got != "" {
+		t.Errorf("after the close:\n%s", got)
+	}
+}
+
+// TestPublishInUse: a folder keeps its links and its files while they are being published.
+func TestPublishInUse(t *testing.T) {
+	w := newWorld(t, 1)
+	dir := w.mkdir(record.Root, "folder")
+	const files = 800
+	for i := range files {
+		a, err := w.Make(t.Context(), dir, fmt.Sprint(i), NewInode{Kind: record.File, Mode: 0o644})
+		if err == nil && i%100 == 0 {
+			_, err = w.Make(t.Context(), dir, fmt.Sprint("folder ", i), NewInode{Kind: record.Dir})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Forget(a.ID)
+	}
+	before, err := w.Attr(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	var group sync.WaitGroup
+	group.Go(func() {
+		for !stop.Load() {
+			if a, err := w.Attr(t.Context(), dir); err != nil || a.Nlink != before.Nlink {
+				t.Errorf("the folder has %d links, %v, want %d", a.Nlink, err, before.Nlink)
+				return
+			}
+			if a, err := w.Lookup(t.Context(), dir, fmt.Sprint(files-1)); err != nil || a.Nlink != 1 {
+				t.Errorf("a file has %d links, %v", a.Nlink, err)
+				return
+			}
+		}
+	})
+	w.publishNow()
+	stop.Store(true)
+	group.Wait()
+}
+
+// TestBatches: what does not go into one batch goes into several, each of which another node can fold by itself.
+func TestBatches(t *testing.T) {
+	a, b := twoNodes(t)
+	a.batch = 4
+	deep := record.Root
+	for i := range 10 {
+		deep = a.mkdir(deep, fmt.Sprint("deep ", i))
+	}
+	for i := range 20 {
+		a.put(deep, fmt.Sprint("file ", i), "text")
+	}
+	before := a.tree()
+	first := a.own.Len()
+	a.publishNow()
+	if got := a.tree(); got != before {
+		t.Errorf("published\n%s\nwant\n%s", got, before)
+	}
+	if n := a.own.Len() - first; n != 2*(10+20)+1 {
+		t.Errorf("%d records", n)
+	}
+	exchange(t, a, b)
+	if got := b.tree(); got != before {
+		t.Errorf("on the other node\n%s\nwant\n%s", got, before)
+	}
+	es, err := b.ReadDir(t.Context(), deep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.batch = 4
+	for _, e := range es {
+		if err := b.Remove(t.Context(), deep, e.Name, false); err != nil {
+			t.Fatal(err)
+		}
+		b.Forget(e.ID)
+	}
+	for left := len(es); left > 0; { // each batch by itself
+		b.later(2 * time.Second)
+		exchange(t, a, b)
+		now, err := a.ReadDir(t.Context(), deep)
+		if err != nil || len(now) > left {
+			t.Fatalf("%d of %d left, %v", len(now), left, err)
+		}
+		left = len(now)
+	}
+	if a.tree() != b.tree() {
+		t.Errorf("first\n%s\nsecond\n%s", a.tree(), b.tree())
+	}
+}
+
+// brokenKV fails while it is told to.
+type brokenKV struct {
+	view.KV
+	healthy atomic.Int64 // how many transactions go on working; negative: all
+}
+
+var errBroken = errors.New("broken")
+
+func (k *brokenKV) View(fn func(view.Tx) error) error {
+	if n := k.healthy.Load(); n == 0 {
+		return errBroken
+	} else if n > 0 {
+		k.healthy.Add(-1)
+	}
+	return k.KV.View(fn)
+}
+
+// TestFoldFailsBehindBatch: a batch that is in the feed and cannot be folded here stays visible from the overlay, and is published no second time
+// as if nobody had done so.
+func TestFoldFailsBehindBatch(t *testing.T) {
+	a, b := twoNodes(t)
+	a.stop()
+	kv := &brokenKV{KV: a.kv}
+	kv.healthy.Store(-1)
+	a.disk = kv
+	a.start()
+	for i := range 300 {
+		a.put(record.Root, fmt.Sprint("f", i), "text")
+	}
+	before := a.tree()
+	failed := 0
+	for n := int64(0); ; n += 97 {
+		kv.healthy.Store(n)
+		err := a.Publish(t.Context())
+		kv.healthy.Store(-1)
+		if got := a.tree(); got != before {
+			t.Fatalf("after %d transactions, %v, the tree is\n%s", n, err, got)
+		}
+		if err == nil {
+			break
+		}
+		if failed++; !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+	}
+	if failed == 0 {
+		t.Error("nothing failed")
+	}
+	exchange(t, a, b)
+	for _, w := range []*world{a, b} {
+		if got := w.tree(); got != before {
+			t.Errorf("node %d\n%s", w.n, got)
+		}
+		if cs, err := w.Conflicts(t.Context()); err != nil || len(cs) > 0 {
+			t.Errorf("node %d: conflicts %+v, %v", w.n, cs, err)
+		}
+	}
+}
