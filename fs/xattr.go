@@ -8,15 +8,18 @@ import (
 	"hyphafs.org/hyphafs/drive"
 )
 
-// storable says whether we keep attributes of this name. Not ACLs: nobody would enforce them, so promising them is worse than
-// saying that there are none. Not file capabilities: a write has to end them, and they have no meaning on another machine.
-func storable(name string) bool {
-	return !strings.HasPrefix(name, "system.") && name != "security.capability"
+// unknown says whether the file system has no such attributes at all. ACLs: nobody would enforce them, so promising them is worse than saying that
+// there are none. Labels of SELinux: its policy gives a FUSE mount one label and reads none; and ls(1) asks no further when it is told so once.
+func unknown(name string) bool {
+	return strings.HasPrefix(name, "system.") || name == "security.selinux"
 }
+
+// storable says whether we keep attributes of this name. Not file capabilities: a write has to end them, and they have no meaning on another machine.
+func storable(name string) bool { return !unknown(name) && name != "security.capability" }
 
 // Getxattr answers getxattr(2). A nil dest asks for the size.
 func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	if strings.HasPrefix(name, "system.") {
+	if unknown(name) {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if !storable(name) {
