@@ -14,8 +14,8 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// benchWorld is a node with its view in a bbolt file, and Run at work.
-func benchWorld(b *testing.B) *Drive {
+// diskWorld is a node with its view in a bbolt file.
+func diskWorld(b *testing.B) *Drive {
 	w := newWorld(b, 1)
 	w.stop()
 	kv, err := boltview.Open(filepath.Join(b.TempDir(), "view"))
@@ -25,6 +25,12 @@ func benchWorld(b *testing.B) *Drive {
 	w.disk = kv
 	w.clock = time.Now
 	w.start()
+	return w.Drive
+}
+
+// benchWorld is a diskWorld with Run at work.
+func benchWorld(b *testing.B) *Drive {
+	w := diskWorld(b)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
@@ -34,36 +40,65 @@ func benchWorld(b *testing.B) *Drive {
 			b.Error(err)
 		}
 	})
-	return w.Drive
+	return w
 }
 
-// BenchmarkCreate makes 10,000 files of 4 KiB, as a program does: look up, make, open, write, close.
-func BenchmarkCreate(b *testing.B) {
+// makeFiles makes 10,000 files of 4 KiB, as a program does: look up, make, open, write, close.
+func makeFiles(b *testing.B, d *Drive) {
 	data := bytes.Repeat([]byte{1}, 4096)
+	ctx := b.Context()
+	for i := range 10_000 {
+		name := fmt.Sprintf("file %d", i)
+		if _, err := d.Lookup(ctx, record.Root, name); err == nil {
+			b.Fatal("it is there")
+		}
+		a, err := d.Make(ctx, record.Root, name, NewInode{Kind: record.File, Mode: 0o644})
+		if err != nil {
+			b.Fatal(err)
+		}
+		f, err := d.Open(ctx, a.ID, true)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := f.WriteAt(ctx, data, 0, true); err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCreate makes 10,000 files while Run publishes.
+func BenchmarkCreate(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		d := benchWorld(b)
-		ctx := b.Context()
 		b.StartTimer()
+		makeFiles(b, d)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/10_000, "µs/file")
+}
+
+// BenchmarkPublish publishes 10,000 files of 4 KiB, and then their removal.
+func BenchmarkPublish(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		d := diskWorld(b)
+		makeFiles(b, d)
+		b.StartTimer()
+		if err := d.Publish(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
 		for i := range 10_000 {
-			name := fmt.Sprintf("file %d", i)
-			if _, err := d.Lookup(ctx, record.Root, name); err == nil {
-				b.Fatal("it is there")
-			}
-			a, err := d.Make(ctx, record.Root, name, NewInode{Kind: record.File, Mode: 0o644})
-			if err != nil {
+			if err := d.Remove(b.Context(), record.Root, fmt.Sprintf("file %d", i), false); err != nil {
 				b.Fatal(err)
 			}
-			f, err := d.Open(ctx, a.ID, true)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := f.WriteAt(ctx, data, 0, true); err != nil {
-				b.Fatal(err)
-			}
-			if err := f.Close(); err != nil {
-				b.Fatal(err)
-			}
+		}
+		b.StartTimer()
+		if err := d.Publish(b.Context()); err != nil {
+			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/10_000, "µs/file")

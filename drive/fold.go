@@ -138,7 +138,9 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 			if e := d.overlay.entry(c.Dir, c.Name); e != nil {
 				d.overlay.account(e, -1)
 				e.under, e.underKind = c.ID, 0
-				if s, err := d.view.Lookup(c.Dir, c.Name); err == nil && c.ID != (record.ID{}) {
+				if c.ID == e.id {
+					e.underKind = e.kind
+				} else if s, err := d.view.Lookup(c.Dir, c.Name); err == nil && c.ID != (record.ID{}) {
 					e.underKind = s.Kind
 				}
 				d.overlay.account(e, 1)
@@ -148,7 +150,7 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 			continue
 		}
 		if in := d.overlay.inodes[c.ID]; in != nil {
-			in.published = in.published || d.inView(c.ID)
+			in.published = in.published || !in.inFlight && d.inView(c.ID) // of one in flight finish knows
 			in.mu.Lock()
 			in.stale = in.stale || !in.dirty
 			busy := in.dirty || in.opens > 0
