@@ -14,8 +14,10 @@ done
 if [ ${#targets[@]} = 0 ]; then echo "no fuzz target matches $1" >&2; exit 1; fi
 each=${FUZZ:-3000x}
 if [ -n "${FUZZ_ALL:-}" ]; then each=$((FUZZ_ALL / ${#targets[@]} + 1))s; fi
+failed=()
 for line in "${targets[@]}"; do
   read -r package target <<<"$line"
   echo "-- $target for $each"
-  go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" -fuzzminimizetime 100x -parallel 2 "$package" | grep -v '^fuzz: elapsed'
+  go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" -fuzzminimizetime 100x -parallel 2 "$package" | grep -v '^fuzz: elapsed' || failed+=("$line")
 done
+if [ ${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; fi
