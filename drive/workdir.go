@@ -34,7 +34,7 @@ type Workspace interface {
 // WorkDir is a Workspace in the folder at path, which is made, mode 0700.
 func WorkDir(path string) (Workspace, error) {
 	for _, dir := range []string{path, filepath.Join(path, "files")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := hypercore.MakeDir(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -54,7 +54,7 @@ func (w workDir) Boot() string {
 }
 
 func (w workDir) Journal(name string) (hypercore.File, error) {
-	return hypercore.Dir(string(w)).Open("journal-" + name)
+	return hypercore.OpenFile(w.path("journal-" + name))
 }
 
 func (w workDir) Current() (string, error) {
@@ -73,7 +73,7 @@ func (w workDir) SetCurrent(name string) error {
 	if err := os.Rename(temp, w.path("current")); err != nil {
 		return err
 	}
-	if err := syncDir(string(w)); err != nil {
+	if err := hypercore.SyncDir(string(w)); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(string(w))
@@ -97,19 +97,11 @@ func writeSynced(path string, b []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func (w workDir) Backing(id record.ID) (hypercore.File, error) {
-	return hypercore.Dir(w.path("files")).Open(id.String())
+	return hypercore.OpenFile(filepath.Join(w.path("files"), id.String()))
 }
 
-func (w workDir) SyncNames() error { return syncDir(w.path("files")) }
+func (w workDir) SyncNames() error { return hypercore.SyncDir(w.path("files")) }
 
 func (w workDir) RemoveBacking(id record.ID) error {
 	err := os.Remove(filepath.Join(w.path("files"), id.String()))

@@ -39,6 +39,8 @@ func (s *flaky) Open(name string) (File, error) {
 	return f, nil
 }
 
+func (s *flaky) Sync() error { return nil }
+
 // crash lets power fail: each write that was not synced is kept, lost or torn.
 func (s *flaky) crash() {
 	for _, f := range s.files {

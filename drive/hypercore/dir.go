@@ -1,6 +1,7 @@
 package hypercore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,10 +13,48 @@ func Dir(path string) Storage { return dir(path) }
 type dir string
 
 func (d dir) Open(name string) (File, error) {
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
+	f, err := OpenFile(filepath.Join(string(d), name))
+	if !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	if err := MakeDir(string(d)); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(string(d), name), os.O_RDWR|os.O_CREATE, 0o600)
+	return OpenFile(filepath.Join(string(d), name))
+}
+
+func (d dir) Sync() error {
+	return errors.Join(SyncDir(string(d)), SyncDir(filepath.Dir(string(d))))
+}
+
+// MakeDir makes the folder path, and those above it, mode 0700. That path has its name is durable when it returns.
+func MakeDir(path string) error {
+	above := filepath.Dir(path)
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrNotExist) && above != path {
+		if err := MakeDir(above); err != nil {
+			return err
+		}
+		err = os.Mkdir(path, 0o700)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return SyncDir(above) // also if it was there: who made it may have been killed before this
+}
+
+// SyncDir makes the names in the folder path durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// OpenFile opens the file at path, making it, mode 0600, if it is missing. That its name is durable is the caller's matter.
+func OpenFile(path string) (File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

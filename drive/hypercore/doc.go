@@ -29,6 +29,8 @@
 // and is overwritten by the next append; and no signature was shown for bytes that are not on disk. After a failed write a feed takes
 // no more until it is opened again, because only the disk knows which side of the commit point the failure was on.
 //
+// Open makes the names of the files, and of their folder, durable before anything is written to them.
+//
 // Put does not sync: Sync makes downloads durable in the same order. A bit never reaches the disk before what it speaks of, and a node counts only
 // if its bit is set, so a node torn by a power loss is fetched again and never mistaken for a fork.
 //

@@ -28,6 +28,9 @@ func (m *Memory) Open(name string) (File, error) {
 	return f, nil
 }
 
+// Sync does nothing: there are no names to lose.
+func (m *Memory) Sync() error { return nil }
+
 type memoryFile struct {
 	mu   sync.RWMutex
 	data []byte

@@ -21,6 +21,8 @@ type File interface {
 // Storage opens the files of one feed by name, creating those that are missing: data, tree, signatures, bitfield, head, and fork.
 type Storage interface {
 	Open(name string) (File, error)
+	// Sync makes durable that the files opened so far exist.
+	Sync() error
 }
 
 // The 32-byte headers of the 2019 layout: magic 05 02 57, type, version, entry size, name of the algorithm.
@@ -65,6 +67,9 @@ func openFiles(st Storage) (f files, err error) {
 		if _, err = (*it.file).WriteAt(it.header, 0); err != nil {
 			return f, errors.Join(fmt.Errorf("write header of %s: %w", it.name, err), f.close())
 		}
+	}
+	if err := st.Sync(); err != nil {
+		return f, errors.Join(fmt.Errorf("sync the names: %w", err), f.close())
 	}
 	return f, nil
 }

@@ -68,6 +68,9 @@ func (d Dir) Make() error {
 	if err := os.Mkdir(string(d), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
+	if err := syncDir(filepath.Dir(string(d))); err != nil {
+		return err
+	}
 	info, err := os.Stat(string(d))
 	switch {
 	case err != nil:
