@@ -133,7 +133,7 @@ func TestCrashBehindTheBatch(t *testing.T) {
 		if err := c.seal(a.Drive); err != nil || len(c.ops) == 0 {
 			t.Fatalf("%d records, %v", len(c.ops), err)
 		}
-		if _, err := a.intend(c, a.own.Len()); err != nil {
+		if err := a.intend(c, a.own.Len()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := a.db.Batch(t.Context(), c.ops); err != nil {

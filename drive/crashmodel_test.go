@@ -227,7 +227,7 @@ func TestModelWithCrashes(t *testing.T) {
 					c := a.pick(due, true)
 					err := c.seal(a.Drive)
 					if err == nil && len(c.ops) > 0 {
-						if _, err = a.intend(c, a.own.Len()); err == nil {
+						if err = a.intend(c, a.own.Len()); err == nil {
 							a.Drive.mu.Unlock()
 							_, err = a.db.Batch(ctx, c.ops)
 							a.Drive.mu.Lock()

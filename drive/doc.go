@@ -26,6 +26,13 @@
 // After a crash the journal says what the overlay was. If the operating system ran on (same boot id), every frame and byte is there. After a power loss only what was fsynced
 // counts for the bytes of an inode; the rest comes from what was published, so zeros never take the place of good bytes.
 //
+// A program that saves by renaming a new file over the old one, without fsync, gets the old content or the new one after a power loss: the frame of such a rename
+// names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes are durable. Whoever syncs the journal sees to that first
+// (syncJournal), so what was acknowledged is never held back by it, and the rename itself waits for no disk. In turn the bytes of a file
+// that lost its last name are freed only when that is durable.
+//
+// A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew).
+//
 // A peer's change may contradict a move that is not published yet: the same directory moved elsewhere, or a cycle. Only records can be settled by the
 // merge rules, so such a move is published at once, before the kernel is told of the peer's change (hasten).
 //
@@ -50,6 +57,7 @@
 //
 //	publishing   one Publish or Authorize; held over appends
 //	folding      one fold
+//	promising    one sync of files renamed over others; held over fsyncs
 //	mu           the namespace; held over reads of the view and writes of the journal, not over fsyncs (a new journal excepted) or peers
 //	inode.mu     one inode's record and bytes; held over I/O on its file
 //

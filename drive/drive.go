@@ -41,19 +41,22 @@ type Drive struct {
 
 	publishing sync.Mutex // one Publish or Authorize at a time; taken before folding
 	folding    sync.Mutex // one fold at a time; taken before mu
+	promising  sync.Mutex // one syncPromised at a time; taken before mu, held over fsyncs
 
-	mu      sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
-	overlay overlay
-	renamed uint64           // how often names changed
-	journal *journal.Journal // changed only with every inode's mu held as well
-	retired *journal.Journal // the one before, which a Sync may still be using
-	scratch scratchNames
-	clock   record.Stamp
-	notices []Change // what the kernel does not know yet; Run tells it
-	urgent  bool     // something has to be published before anybody is told
-	alarms  []string
-	claim   claim
-	closed  bool
+	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
+	overlay  overlay
+	renamed  uint64               // how often names changed
+	journal  *journal.Journal     // changed only with every inode's mu held as well
+	retired  *journal.Journal     // the one before, which a Sync may still be using
+	promised map[record.ID]*inode // renamed over others since the journal was synced, with bytes that are not durable
+	doomed   []record.ID          // lost their last name since then: their bytes go when that is durable
+	scratch  scratchNames
+	clock    record.Stamp
+	notices  []Change // what the kernel does not know yet; Run tells it
+	urgent   bool     // something has to be published before anybody is told
+	alarms   []string
+	claim    claim
+	closed   bool
 }
 
 // blockAt names a block of a content feed.
@@ -65,7 +68,7 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]*inode{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
 	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())
@@ -293,9 +296,16 @@ func (d *Drive) checkAuthorised() {
 	}
 }
 
-// flush makes downloads and the view durable.
+// flush makes downloads and the view durable, and frees the bytes of files that are gone.
 func (d *Drive) flush(ctx context.Context) error {
-	if err := d.feeds.sync(ctx); err != nil {
+	err := d.feeds.sync(ctx)
+	d.mu.RLock()
+	doomed := len(d.doomed) > 0
+	d.mu.RUnlock()
+	if doomed {
+		err = errors.Join(err, d.syncJournal())
+	}
+	if err != nil {
 		return err
 	}
 	return d.kv.Flush()
@@ -309,7 +319,7 @@ func (d *Drive) Close(ctx context.Context) error {
 	if closed {
 		return nil
 	}
-	err := d.publish(ctx, true)
+	err := errors.Join(d.publish(ctx, true), d.syncJournal())
 	d.publishing.Lock()
 	defer d.publishing.Unlock()
 	d.folding.Lock()
@@ -331,7 +341,7 @@ func (d *Drive) Close(ctx context.Context) error {
 	}
 	for _, j := range []*journal.Journal{d.retired, d.journal} {
 		if j != nil {
-			err = errors.Join(err, j.Sync(), j.Close())
+			err = errors.Join(err, j.Close())
 		}
 	}
 	if err := errors.Join(err, d.feeds.close(), d.kv.Close()); err != nil {

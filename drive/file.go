@@ -259,9 +259,24 @@ func (d *Drive) fill(in *inode, n uint64, at record.Extent, plain []byte) error 
 func (d *Drive) store(in *inode, p []byte, off uint64, f *frame) error {
 	end := off + uint64(len(p))
 	r := run{off >> blockShift, (end-1)>>blockShift + 1}
-	if in.isSmall() && in.journalled.Load() { // first into the journal, which can fail
+	before, after := f, (*frame)(nil) // the frame goes first where it can: it may not fit
+	switch {
+	case !in.isSmall():
+		for _, m := range in.present.missing(r) {
+			f.blocks(in.id, m)
+			for n := m.first; n < m.end && after == nil; n++ {
+				if in.extent(n) != nil { // not a hole, which reads as zeros until the bytes come: what it held would be hidden
+					before, after = nil, f
+				}
+			}
+		}
+	case in.journalled.Load():
 		f.bytes(in, p, off)
-		if err := d.log(f); err != nil {
+	default:
+		before = nil
+	}
+	if before != nil {
+		if err := d.log(before); err != nil {
 			return err
 		}
 	}
@@ -269,11 +284,8 @@ func (d *Drive) store(in *inode, p []byte, off uint64, f *frame) error {
 		return noSpace(fmt.Errorf("write: %w", err))
 	}
 	in.unsynced.wrote(piece{off, end})
-	if !in.isSmall() {
-		for _, m := range in.present.missing(r) {
-			f.blocks(in.id, m)
-		}
-		if err := d.log(f); err != nil {
+	if after != nil {
+		if err := d.log(after); err != nil {
 			return err
 		}
 	}

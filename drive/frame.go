@@ -23,6 +23,7 @@ import (
 //	10 bytes          {1 id, 2 offset, 3 bytes, 4 mtime, 5 small}: were written there; with small they are nowhere else
 //	11 spilled        {1 id}: the bytes of a small file are in a backing file from now on
 //	12 carried out    {2 first block}: what that intent said is done and in the items before
+//	13 needs          {1 id}: after a power loss this frame, and all behind it, count only if a later one says that the inode's bytes are synced
 const (
 	itemBoot protowire.Number = iota + 1
 	itemInode
@@ -36,6 +37,7 @@ const (
 	itemBytes
 	itemSpilled
 	itemCarriedOut
+	itemNeeds
 )
 
 const (
@@ -144,6 +146,13 @@ func (f *frame) synced(in *inode, durable bool) {
 	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()), numField(6, in.changes))
 }
 
+// placed is synced for the record of a candidate, all of whose bytes are in content feeds.
+func (f *frame) placed(c *candidate) {
+	rec := c.rec
+	rec.Replaces = c.base
+	f.item(itemSynced, bytesField(1, c.in.id[:]), numField(2, flagDurable), bytesField(3, rec.Encode()), numField(6, c.changes))
+}
+
 // bytes adds what was written to in at off. Called with in.mu held.
 func (f *frame) bytes(in *inode, p []byte, off uint64) {
 	small := uint64(0)
@@ -156,6 +165,8 @@ func (f *frame) bytes(in *inode, p []byte, off uint64) {
 func (f *frame) carriedOut(first uint64) { f.item(itemCarriedOut, numField(2, first)) }
 
 func (f *frame) spilled(id record.ID) { f.item(itemSpilled, bytesField(1, id[:])) }
+
+func (f *frame) needs(id record.ID) { f.item(itemNeeds, bytesField(1, id[:])) }
 
 // parsed is one item taken apart.
 type parsed struct {

@@ -57,17 +57,13 @@ func (d *Drive) mayBeShown(id record.ID) bool {
 	return in == nil || in.published || in.shown
 }
 
-// dirLinks returns the link count of a directory that has a name: itself, its name and the directories in it, or 1 where these are not counted, as
-// other file systems say it. Called with mu held.
-func (d *Drive) dirLinks(dir record.ID) (int, error) {
-	n := 2 + d.overlay.subdirs[dir]
+// subdirs counts the directories in dir. Called with mu held.
+func (d *Drive) subdirs(dir record.ID) (int, error) {
+	n := d.overlay.subdirs[dir]
 	if !d.mayBeShown(dir) {
 		return n, nil
 	}
-	shown, ok, err := d.view.Subdirs(dir)
-	if !ok {
-		return 1, err
-	}
+	shown, err := d.view.Subdirs(dir)
 	return n + shown, err
 }
 
@@ -90,9 +86,11 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 			return Attr{}, err
 		}
 		if in.rec.Kind == record.Dir && n > 0 { // the kind never changes
-			if n, err = d.dirLinks(id); err != nil {
+			more, err := d.subdirs(id)
+			if err != nil {
 				return Attr{}, err
 			}
+			n = 2 + more
 		}
 		in.mu.RLock()
 		defer in.mu.RUnlock()
@@ -107,9 +105,11 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 		n = 1
 	}
 	if s.Kind == record.Dir && n > 0 {
-		if n, err = d.dirLinks(id); err != nil {
+		more, err := d.subdirs(id)
+		if err != nil {
 			return Attr{}, err
 		}
+		n = 2 + more
 	}
 	return d.attrOf(id, &s.Inode, nil, n), nil
 }
@@ -250,12 +250,7 @@ func (d *Drive) Forget(id record.ID) {
 }
 
 // SyncDir makes all changes of names so far durable.
-func (d *Drive) SyncDir(context.Context, record.ID) error {
-	if d.journal == nil {
-		return nil
-	}
-	return noSpace(d.currentJournal().Sync())
-}
+func (d *Drive) SyncDir(context.Context, record.ID) error { return d.syncJournal() }
 
 // Xattr returns the value of an attribute. The caller owns it.
 func (d *Drive) Xattr(_ context.Context, id record.ID, name string) ([]byte, error) {

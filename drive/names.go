@@ -141,13 +141,14 @@ func (d *Drive) empty(dir record.ID) (bool, error) {
 // change is one operation on the namespace while it is made: what it will set, and its journal frame. Nothing of it is seen before
 // commit has written the frame.
 type change struct {
-	d       *Drive
-	now     time.Time
-	frame   frame
-	entries []*entry // to set
-	drops   []*entry // to forget
-	inodes  []*inode // touched
-	undo    []func() // restores the touched inodes if the frame cannot be written
+	d        *Drive
+	now      time.Time
+	frame    frame
+	entries  []*entry // to set
+	drops    []*entry // to forget
+	inodes   []*inode // touched
+	promised []*inode // whose bytes the frame needs
+	undo     []func() // restores the touched inodes if the frame cannot be written
 }
 
 func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
@@ -183,9 +184,10 @@ func (c *change) touchDir(id record.ID) error {
 func (c *change) put(dir record.ID, name string, f found, id record.ID, kind record.Kind, gone bool) *entry {
 	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underKind: f.shown, first: c.now, last: c.now}
 	if f.entry != nil {
-		e.first, e.changes, e.inFlight = f.entry.first, f.entry.changes+1, f.entry.inFlight
+		e.first, e.changes = f.entry.first, f.entry.changes+1
 	}
-	if gone && len(e.base) == 0 && e.under == (record.ID{}) && !e.inFlight { // nobody else ever saw it
+	inFlight := f.entry != nil && f.entry.inFlight
+	if gone && len(e.base) == 0 && e.under == (record.ID{}) && !inFlight { // nobody else ever saw it
 		if f.entry != nil {
 			c.drops = append(c.drops, f.entry)
 			c.frame.entryDone(f.entry)
@@ -207,6 +209,9 @@ func (c *change) commit() error {
 		}
 		return err
 	}
+	for _, in := range c.promised {
+		c.d.promised[in.id] = in
+	}
 	if len(c.drops)+len(c.entries) > 0 {
 		c.d.renamed++
 	}
@@ -223,6 +228,9 @@ func (c *change) commit() error {
 func (d *Drive) log(f *frame) error {
 	if d.journal == nil {
 		return ErrNotSupported
+	}
+	if len(f.b) == 0 {
+		return nil
 	}
 	return noSpace(d.journal.Append(f.b))
 }
@@ -463,7 +471,11 @@ func (d *Drive) Rename(_ context.Context, dir record.ID, name string, toDir reco
 		}
 	}
 	c := d.change()
+	if exists {
+		c.promise(from.id)
+	}
 	if flags&RenameExchange != 0 {
+		c.promise(to.id)
 		c.put(dir, name, from, to.id, to.kind, false).moved(to)
 		c.put(toDir, toName, to, from.id, from.kind, false).moved(from)
 	} else if err := c.move(dir, name, from, toDir, toName, to, exists); err != nil {

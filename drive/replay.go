@@ -26,20 +26,19 @@ func (d *Drive) replay() error {
 	if err != nil {
 		return err
 	}
-	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}}
-	j, err := journal.Open(file, d.cfg.Local, name, func(b []byte) error { return parseFrame(b, r.item) })
+	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}, needed: map[record.ID]bool{}}
+	j, err := journal.Open(file, d.cfg.Local, name, r.frame)
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
 	if err := r.finish(); err != nil {
 		return errors.Join(err, j.Close())
 	}
-	next, err := strconv.ParseUint(name, 10, 64)
-	if err != nil {
-		return errors.Join(fmt.Errorf("journal %q: %w", name, ErrDamaged), j.Close())
-	}
 	d.journal = j
-	return d.compact(strconv.FormatUint(next+1, 10))
+	if err := d.compactNext(); err != nil {
+		return err
+	}
+	return r.removeStray()
 }
 
 // syncedState is what the last fsync of an inode made durable.
@@ -87,6 +86,8 @@ type replayer struct {
 	synced   map[record.ID]syncedState
 	written  map[record.ID]*written
 	intents  []*intent
+	needed   map[record.ID]bool // inodes that the frames held need
+	held     [][]parsed         // frames that may not count
 }
 
 // intent is a batch that may or may not have reached the own feed.
@@ -98,11 +99,53 @@ type intent struct {
 	touched map[any]bool         // changed after it was picked
 }
 
-func (r *replayer) item(p parsed) error {
-	o := &r.d.overlay
+// frame takes up one frame, or holds it until the bytes that it needs are known to be durable.
+func (r *replayer) frame(b []byte) error {
+	var items []parsed
+	if err := parseFrame(b, func(p parsed) error { items = append(items, p); return nil }); err != nil {
+		return err
+	}
+	for _, p := range items {
+		if err := r.weigh(p); err != nil {
+			return err
+		}
+	}
+	r.held = append(r.held, items)
+	if len(r.needed) > 0 {
+		return nil
+	}
+	for _, items := range r.held {
+		for _, p := range items {
+			if err := r.item(p); err != nil {
+				return err
+			}
+		}
+	}
+	r.held = nil
+	return nil
+}
+
+// weigh notes what an item needs, or says of the bytes that others need.
+func (r *replayer) weigh(p parsed) error {
 	switch p.kind {
 	case itemBoot:
 		r.sameBoot = r.boot != "" && r.boot == string(p.bytes[1])
+	case itemNeeds, itemSynced, itemInodeDone:
+		id, err := p.id(1)
+		if err != nil {
+			return err
+		}
+		if delete(r.needed, id); p.kind == itemNeeds && !r.sameBoot {
+			r.needed[id] = true
+		}
+	}
+	return nil
+}
+
+func (r *replayer) item(p parsed) error {
+	o := &r.d.overlay
+	switch p.kind {
+	case itemBoot, itemNeeds:
 		return nil
 	case itemEntry, itemEntryDone:
 		return r.entry(p)
@@ -306,6 +349,11 @@ func (r *replayer) finish() error {
 			}
 		}
 	}
+	return nil
+}
+
+// removeStray frees bytes that nothing speaks of, now that the journal in force does not either.
+func (r *replayer) removeStray() error {
 	backings, err := r.d.cfg.Work.Backings()
 	if err != nil {
 		return err
@@ -368,10 +416,7 @@ func (r *replayer) bytes(in *inode) error {
 	switch {
 	case r.sameBoot:
 	case synced:
-		extents := in.rec.Extents
-		in.rec = s.rec
-		in.rec.Replaces = nil
-		in.rec.Extents = cutExtents(extents, run{blocksOf(in.rec.Size), 1 << 62})
+		in.rec.Size, in.rec.Extents, in.rec.Mtime = s.rec.Size, cutExtents(s.rec.Extents, run{blocksOf(s.rec.Size), 1 << 62}), s.rec.Mtime
 		in.present = s.present
 		in.unpublished = append(blockset(nil), s.present...)
 	case in.published:
@@ -416,9 +461,9 @@ func (r *replayer) bytes(in *inode) error {
 	return nil
 }
 
-// intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal it
-// returns has to be synced.
-func (d *Drive) intend(c *cut, first uint64) (*journal.Journal, error) {
+// intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal
+// has to be synced then.
+func (d *Drive) intend(c *cut, first uint64) error {
 	b := numField(2, first)
 	c.each(func(_ int, cand *candidate) {
 		b = append(b, bytesField(5, append(bytesField(1, cand.in.id[:]), numField(2, cand.changes)...))...)
@@ -426,6 +471,12 @@ func (d *Drive) intend(c *cut, first uint64) (*journal.Journal, error) {
 		b = append(b, bytesField(5, append(bytesField(1, e.dir[:]), bytesField(2, []byte(e.name))...))...)
 	})
 	var f frame
+	c.each(func(_ int, cand *candidate) { // an fsync of these is spared
+		if in := cand.in; d.promised[in.id] == in {
+			f.placed(cand)
+			delete(d.promised, in.id)
+		}
+	}, func(int, int, *entry) {})
 	f.item(itemIntent, b)
 	c.each(func(_ int, cand *candidate) { // what changed since it was picked is marked as such by coming after
 		if in := cand.in; in.changes != cand.changes {
@@ -434,23 +485,25 @@ func (d *Drive) intend(c *cut, first uint64) (*journal.Journal, error) {
 			in.mu.RUnlock()
 		}
 	}, func(int, int, *entry) {})
-	return d.journal, d.log(&f)
+	return d.log(&f)
 }
 
-// The size in bytes from which a journal is replaced when little of it is alive, and when much is: that takes time in which nobody may write.
-const (
-	compactFrom = 16 << 20
-	compactBusy = 256 << 20
-)
+// compactFrom is the size in bytes from which a journal may be replaced: what is replayed at most for nothing.
+const compactFrom = 16 << 20
 
 // compactIfDue starts a new journal when the old one is mostly dead.
 func (d *Drive) compactIfDue() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	live := int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
-	if size := d.journal.Size(); size < compactFrom || size < 64*live && size < compactBusy+4*live {
+	if size := d.journal.Size(); size < compactFrom || size < 4*live {
 		return nil
 	}
+	return d.compactNext()
+}
+
+// compactNext is compact under the next name. Called with mu held.
+func (d *Drive) compactNext() error {
 	name, err := d.cfg.Work.Current()
 	if err != nil {
 		return err
@@ -520,6 +573,8 @@ func (d *Drive) compact(name string) (err error) {
 			in.unsynced, in.named, in.synced = unsynced{}, true, in.changes
 		}
 	}
+	d.removeBackings(d.doomed)
+	d.doomed, d.promised = nil, map[record.ID]*inode{}
 	return nil
 }
 
@@ -551,11 +606,4 @@ func (d *Drive) wholeOverlay() []*frame {
 		}
 	}
 	return frames
-}
-
-// currentJournal returns the journal in force.
-func (d *Drive) currentJournal() *journal.Journal {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.journal
 }

@@ -145,14 +145,18 @@ func (d *Drive) spill(in *inode) error {
 	return small.Close()
 }
 
-// closeBacking lets go of the bytes that are here. Called with in.mu held.
+// closeBacking lets go of the bytes that are here. Called with Drive.mu and in.mu held.
 func (d *Drive) closeBacking(in *inode) error {
 	if in.backing == nil {
 		return nil
 	}
 	err := in.backing.Close()
-	if !in.isSmall() {
+	switch {
+	case in.isSmall():
+	case in.published:
 		err = errors.Join(err, d.cfg.Work.RemoveBacking(in.id))
+	default: // should power fail before the journal is synced, it never lost its name
+		d.doomed = append(d.doomed, in.id)
 	}
 	in.backing, in.present, in.unpublished, in.unsynced = nil, nil, nil, unsynced{}
 	return err

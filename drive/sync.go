@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
-	"hyphafs.org/hyphafs/drive/journal"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -45,28 +44,23 @@ func (u *unsynced) wrote(p piece) {
 
 // Sync makes the file durable on this node: bytes, size and name. Little is written into the journal, whose fsync callers share; much is
 // synced where it is.
-func (f *File) Sync(ctx context.Context, _ bool) error {
-	d, in := f.d, f.in
-	in.syncing.Lock()
-	in.mu.RLock()
-	dirty := in.dirty
-	in.mu.RUnlock()
-	if !dirty {
-		in.syncing.Unlock()
-		return d.SyncDir(ctx, in.id)
-	}
-	j, err := d.syncInode(in)
-	in.syncing.Unlock()
-	if err != nil {
+func (f *File) Sync(context.Context, bool) error {
+	if err := f.d.syncInode(f.in); err != nil {
 		return err
 	}
-	return noSpace(j.Sync())
+	return f.d.syncJournal()
 }
 
-// syncInode puts what has to be durable into the journal, or sees that it is, and returns the journal, which is to be synced. Called with in.syncing held.
-func (d *Drive) syncInode(in *inode) (*journal.Journal, error) {
+// syncInode puts what has to be durable of in into the journal, or sees that it is. The journal has to be synced then.
+func (d *Drive) syncInode(in *inode) error {
+	in.syncing.Lock()
+	defer in.syncing.Unlock()
 	for {
 		in.mu.Lock()
+		if !in.dirty {
+			in.mu.Unlock()
+			return nil
+		}
 		if in.backing == nil || in.isSmall() || !in.unsynced.all {
 			defer in.mu.Unlock()
 			return d.syncPieces(in)
@@ -79,19 +73,19 @@ func (d *Drive) syncInode(in *inode) (*journal.Journal, error) {
 			err = d.cfg.Work.SyncNames()
 		}
 		in.mu.Lock()
-		j, said, err := d.logSynced(in, was, err)
+		said, err := d.logSynced(in, was, err)
 		if err != nil {
 			in.unsynced = unsynced{all: true}
 		}
 		in.mu.Unlock()
 		if said || err != nil {
-			return j, err
+			return err
 		}
 	}
 }
 
 // syncPieces journals the bytes that are not durable, and the inode. Called with in.mu held.
-func (d *Drive) syncPieces(in *inode) (*journal.Journal, error) {
+func (d *Drive) syncPieces(in *inode) error {
 	var f frame
 	if !in.isSmall() {
 		for _, p := range in.unsynced.pieces {
@@ -101,17 +95,17 @@ func (d *Drive) syncPieces(in *inode) (*journal.Journal, error) {
 			}
 			b := make([]byte, p.end-p.off)
 			if n, err := in.backing.ReadAt(b, int64(p.off)); n < len(b) {
-				return nil, fmt.Errorf("sync: %w", err)
+				return fmt.Errorf("sync: %w", err)
 			}
 			f.bytes(in, b, p.off)
 		}
 		f.synced(in, false)
 	}
 	if err := d.log(&f); err != nil {
-		return nil, err
+		return err
 	}
 	in.unsynced, in.synced = unsynced{}, in.changes
-	return d.journal, nil
+	return nil
 }
 
 // syncState is an inode at the beginning of a Sync.
@@ -135,22 +129,22 @@ func (in *inode) state() (s syncState) {
 
 // logSynced journals that the state was is durable, unless failed says that it is not. It reports false if that is no longer worth saying: the file was published
 // or cut meanwhile. Called with in.mu held.
-func (d *Drive) logSynced(in *inode, was syncState, failed error) (*journal.Journal, bool, error) {
+func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) {
 	if failed != nil {
-		return nil, false, noSpace(fmt.Errorf("sync: %w", failed))
+		return false, noSpace(fmt.Errorf("sync: %w", failed))
 	}
 	in.named = true
 	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) || in.backing != was.backing {
-		return nil, false, nil
+		return false, nil
 	}
 	for _, r := range was.present {
 		if len(in.present.missing(r)) > 0 {
-			return nil, false, nil
+			return false, nil
 		}
 	}
 	if err := d.log(&was.frame); err != nil {
-		return nil, false, err
+		return false, err
 	}
 	in.synced = was.changes
-	return d.journal, true, nil
+	return true, nil
 }

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -21,10 +20,7 @@ import (
 var bucket = []byte("view")
 
 // DB is a view.KV in a file.
-type DB struct {
-	db    *bbolt.DB
-	reads atomic.Uint64
-}
+type DB struct{ db *bbolt.DB }
 
 // Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
 func Open(path string) (*DB, error) {
@@ -45,19 +41,11 @@ func Open(path string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
-	if err := prefetch(path); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
-	}
-	return &DB{db: db}, nil
+	return &DB{db}, nil
 }
 
 // View runs fn on one state of the store.
 func (d *DB) View(fn func(view.Tx) error) error {
-	if d.reads.Add(1)%trimEvery == 0 {
-		if err := trim(d.db); err != nil {
-			return err
-		}
-	}
 	return d.db.View(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
 }
 

@@ -147,6 +147,13 @@ func (j *Journal) Sync() error {
 	return nil
 }
 
+// Err returns why the journal takes no more, or nil.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken
+}
+
 // Size returns the journal's size in bytes.
 func (j *Journal) Size() int64 {
 	j.mu.Lock()

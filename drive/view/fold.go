@@ -305,3 +305,64 @@ func (f *fold) takeWriter(feed hypercore.Key, version record.Version, w *record.
 	f.put(row, h.encode(writers))
 	return nil
 }
+
+// tell lists what this fold made different, and keeps the marks of what it edited.
+func (f *fold) tell() (changes []Change, err error) {
+	type name struct {
+		dir  record.ID
+		name string
+	}
+	told := map[name]bool{}
+	tell := func(c Change) {
+		told[name{c.Dir, c.Name}] = true
+		changes = append(changes, c)
+		f.touched[c.Dir] = true
+	}
+	for _, p := range f.edited {
+		s, err := f.slot(p)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.mark(p.row(rowShared), s.size().entries > 1); err != nil {
+			return nil, err
+		}
+		if err := f.add([]byte{rowTotals, 'm'}, s.size().merged-f.before[p].size.merged); err != nil {
+			return nil, err
+		}
+		before := f.before[p].names
+		now, err := f.shownAt(p)
+		if err != nil {
+			return nil, err
+		}
+		for name, was := range before {
+			if _, still := now[name]; !still {
+				tell(Change{Dir: p.dir, Name: name, Was: was})
+			}
+			f.touched[was] = true // the number of its links may differ
+		}
+		for name, id := range now {
+			if was := before[name]; was != id {
+				tell(Change{ID: id, Dir: p.dir, Name: name, Was: was})
+			}
+			f.touched[id] = true
+		}
+	}
+	for _, id := range f.first { // until now who asked for its names was told that there is nothing, and may remember it
+		err := f.eachPlace(id, func(p place) error {
+			now, err := f.shownAt(p)
+			for n, is := range now {
+				if is == id && !told[name{p.dir, n}] {
+					tell(Change{ID: id, Dir: p.dir, Name: n})
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for id := range f.touched {
+		changes = append(changes, Change{ID: id})
+	}
+	return changes, nil
+}

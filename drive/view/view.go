@@ -159,19 +159,28 @@ func (t *txn) nlink(id record.ID) (int, error) {
 	return int(n), err
 }
 
-// Subdirs returns how many directories dir shows; ok is false for merged directories, in which nobody counted them.
-func (v *View) Subdirs(dir record.ID) (n int, ok bool, err error) {
+// Subdirs returns how many directories dir shows. Of directories of one name in several merged ones each counts.
+func (v *View) Subdirs(dir record.ID) (n int, err error) {
 	err = v.read(func(t *txn) error {
-		dirs, err := t.members(dir)
-		if err != nil || len(dirs) > 1 {
-			return err
-		}
-		ok = true
-		count, err := t.count(idRow(rowSubdirs, dir))
-		n = int(count)
+		n, err = t.subdirs(dir)
 		return err
 	})
-	return n, ok, err
+	return n, err
+}
+
+func (t *txn) subdirs(dir record.ID) (total int, err error) {
+	dirs, err := t.members(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range dirs {
+		n, err := t.count(idRow(rowSubdirs, d))
+		if err != nil {
+			return 0, err
+		}
+		total += int(n)
+	}
+	return total, nil
 }
 
 // Lookup returns what name means in dir. ErrNotExist if nothing is shown there.

@@ -1,0 +1,85 @@
+package drive
+
+import (
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// syncJournal makes every change so far durable. The files that were renamed over others go first: the frame of such a rename counts only
+// together with their bytes (itemNeeds).
+func (d *Drive) syncJournal() error {
+	if d.journal == nil {
+		return nil
+	}
+	if err := d.syncPromised(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	j, doomed := d.journal, d.doomed
+	d.doomed = nil
+	d.mu.Unlock()
+	if err := j.Sync(); err != nil {
+		d.mu.Lock()
+		d.doomed = append(d.doomed, doomed...)
+		d.mu.Unlock()
+		return noSpace(err)
+	}
+	d.removeBackings(doomed)
+	return nil
+}
+
+// removeBackings frees the bytes of inodes that are gone for good.
+func (d *Drive) removeBackings(ids []record.ID) {
+	for _, id := range ids {
+		if err := d.cfg.Work.RemoveBacking(id); err != nil {
+			d.cfg.Log.Warn("free the bytes of a file that is gone", "err", err)
+		}
+	}
+}
+
+// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them.
+func (d *Drive) syncPromised() error {
+	d.promising.Lock()
+	defer d.promising.Unlock()
+	d.mu.Lock()
+	promised := d.promised
+	d.promised = map[record.ID]*inode{}
+	d.mu.Unlock()
+	for id, in := range promised {
+		if err := d.syncInode(in); err != nil {
+			d.mu.Lock()
+			for id, in := range promised {
+				d.promised[id] = in
+			}
+			d.mu.Unlock()
+			return err
+		}
+		delete(promised, id)
+	}
+	return nil
+}
+
+// promise notes in the frame that it must not count without the bytes that inode id, a file about to be renamed over another, has now. Without that
+// a program that saves by renaming, and does not fsync, could lose the old content and the new one. A small file's bytes are in the journal anyway. Called
+// with mu held.
+func (c *change) promise(id record.ID) {
+	in := c.d.overlay.inodes[id]
+	if in == nil {
+		return
+	}
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	if in.dirty && in.backing != nil && !in.isSmall() && in.changes != in.synced {
+		c.frame.needs(id)
+		c.promised = append(c.promised, in)
+	}
+}
+
+// renew starts a new journal if the disk failed the one in force: everything is in memory, so that nothing is lost by it.
+func (d *Drive) renew() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.journal.Err() == nil {
+		return nil
+	}
+	return d.compactNext()
+}
