@@ -15,6 +15,8 @@
 //	peers/           Node programs: a hyperdb 3.5.0 node driven by JSON lines, and a reader of our records
 //	binary_test.go   builds hyphafs once, starts and stops nodes, reads their status
 //	peer_test.go     starts and drives a Node peer
+//	faultfs/         a file system whose disk fails and whose power is cut
+//	powerloss/       pulls the plug on a drive at 10,000 instants; its doc.go says how to try more
 //	deps_test.go     the table of who may import whom
 //	*_test.go        one file for each thing a person does
 //
@@ -36,11 +38,6 @@
 //
 // Not fuzzed: bbolt's file format, which is bbolt's (drive/boltview; each value in it is sealed, and those are fuzzed), the requests that go-fuse decodes,
 // and JSON that encoding/json alone decodes out of the pipe between a command and the node it starts.
-//
-// # Longer runs
-//
-// HYPHAFS_TEST_LOAD, a duration such as 10m, is how long the 64 processes of TestLoad work; from 5m on the node's memory must have become flat. GOMAXPROCS=1 go test
-// -p 1 -timeout 60m ./... runs everything, the built binary and its clients included, with one thread for Go code.
 //
 // # Clean up
 //

@@ -36,7 +36,10 @@ step import rules
 go test -count=1 -run 'TestImports|TestBrowserBuild' ./integration
 
 step packages with the race detector
-go test -race -count=1 -timeout 20m $(go list ./... | grep -v -e /fs$ -e /integration$ -e /cmd/)
+go test -race -count=1 -timeout 20m $(go list ./... | grep -v -e /fs$ -e /integration$ -e /powerloss$ -e /cmd/)
+
+step power losses
+go test -count=1 -timeout 20m ./integration/powerloss
 
 step command line and mounts
 go test -race -count=1 -timeout 15m ./cmd/...

@@ -1,0 +1,512 @@
+package powerloss
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hyphafs.org/hyphafs/drive"
+	"hyphafs.org/hyphafs/drive/boltview"
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/integration/faultfs"
+)
+
+var (
+	keys   = &record.Keys{Names: [32]byte{1}, Epochs: map[uint32]record.EpochKeys{0: {Meta: [32]byte{2}, Blocks: [32]byte{3}}}}
+	writer = ed25519.NewKeyFromSeed(append(make([]byte, 31), 1))
+	source = hypercore.Key(writer.Public().(ed25519.PublicKey))
+	ticks  atomic.Int64 // milliseconds of a clock that only looking at it moves
+)
+
+// work is a Workspace that says in which run of the system it is.
+type work struct {
+	drive.Workspace
+	boot string
+}
+
+func (w work) Boot() string { return w.boot }
+
+// openDrive opens the drive in the folder dir.
+func openDrive(ctx context.Context, dir, boot string, ids *rand.ChaCha8) (*drive.Drive, error) {
+	w, err := drive.WorkDir(filepath.Join(dir, "work"))
+	if err != nil {
+		return nil, err
+	}
+	kv, err := boltview.Open(filepath.Join(dir, "view.db"))
+	if err != nil {
+		return nil, err
+	}
+	cfg := drive.Config{
+		Feeds: func(name string) hypercore.Storage { return hypercore.Dir(filepath.Join(dir, "feeds", name)) },
+		View:  kv, Work: work{w, boot}, Keys: keys, Local: [32]byte{4}, Source: source, Writer: writer, Name: "Node",
+		Now:   func() time.Time { return time.UnixMilli(1_700_000_000_000 + ticks.Add(1)) },
+		Quiet: 20 * time.Millisecond, Overdue: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+	}
+	if ids != nil {
+		cfg.Rand = ids
+	}
+	return drive.Open(ctx, cfg)
+}
+
+// life is one run of the drive, from an opening to the loss of power.
+type life struct {
+	t   *testing.T
+	fs  *faultfs.FS
+	d   *drive.Drive
+	m   *model
+	rng *rand.Rand
+	bg  bool // the publisher runs beside
+}
+
+// live lets a drive work on disk until n operations are done, and returns what happened to the disk.
+func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Rand, n int) *faultfs.Log {
+	t.Helper()
+	dir := t.TempDir()
+	fs, err := faultfs.Start(dir, disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := fs.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var seed [32]byte
+	for i := range seed {
+		seed[i] = byte(rng.Uint32())
+	}
+	l := &life{t: t, fs: fs, m: m, rng: rng, bg: rng.IntN(2) == 0}
+	if l.d, err = openDrive(t.Context(), dir, boot, rand.NewChaCha8(seed)); err != nil {
+		t.Fatal(err)
+	}
+	l.recovered()
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	if l.bg {
+		running.Go(func() {
+			if err := l.d.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range n {
+		l.step()
+	}
+	stop()
+	running.Wait()
+	log, err := fs.Log()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rng.IntN(2) == 0 { // the way a person ends it; or it is dropped where it is
+		begun := l.at()
+		if err := l.d.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		l.m.op(begun, l.at())
+		l.m.durable(l.at(), l.all()...)
+		if log, err = fs.Log(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return log
+}
+
+// at is how much was recorded so far.
+func (l *life) at() int {
+	n, err := l.fs.Len()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return n
+}
+
+// recovered takes what the drive shows now, which verify approved, as the state of the model. Opening made it durable.
+func (l *life) recovered() {
+	s, err := look(l.t.Context(), l.d, l.m)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	nodes := map[record.ID]*node{}
+	for id, n := range l.m.nodes {
+		if n.kind == record.Dir {
+			n.names = map[string]*node{}
+		}
+		nodes[id] = n
+	}
+	for _, e := range s.entries {
+		n := nodes[e.id]
+		n.mode, n.xattr = e.mode, e.xattr
+		nodes[e.dir].names[e.name] = n
+	}
+	for id, data := range s.files {
+		if n := nodes[id]; !bytes.Equal(n.now(), data) {
+			l.m.write(n, data)
+		}
+	}
+	l.m.op(0, l.at())
+	l.m.durable(l.at(), l.all()...)
+}
+
+func (l *life) all() []*node {
+	var files []*node
+	for _, n := range l.m.nodes {
+		if n.kind == record.File {
+			files = append(files, n)
+		}
+	}
+	return files
+}
+
+// place is a name in a directory.
+type place struct {
+	dir  *node
+	name string
+}
+
+func (p place) node() *node { return p.dir.names[p.name] }
+
+// live lists the places that are shown, in a fixed order, and the directories.
+func (l *life) shown() (places []place, dirs []*node) {
+	var walk func(dir *node)
+	walk = func(dir *node) {
+		dirs = append(dirs, dir)
+		var names []string
+		for name := range dir.names {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			places = append(places, place{dir, name})
+			if n := dir.names[name]; n.kind == record.Dir {
+				walk(n)
+			}
+		}
+	}
+	walk(l.m.root)
+	return places, dirs
+}
+
+func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }
+
+// change runs one call of the drive and notes it; model changes the model if it went well.
+func (l *life) change(call func() error, model func()) {
+	l.t.Helper()
+	begun := l.at()
+	if err := call(); err != nil {
+		l.t.Fatalf("operation %d: %v\nthe names are to be\n%s", len(l.m.snapshots), err, l.m.snapshot())
+	}
+	model()
+	l.m.op(begun, l.at())
+}
+
+// step does one thing at random.
+func (l *life) step() {
+	l.t.Helper()
+	ctx := l.t.Context()
+	places, dirs := l.shown()
+	free := place{pick(l.rng, dirs), pick(l.rng, []string{"a", "b", "c", "d", "e"})}
+	var files []place
+	for _, p := range places {
+		if p.node().kind == record.File {
+			files = append(files, p)
+		}
+	}
+	switch k := l.rng.IntN(100); {
+	case k < 14 || len(files) == 0:
+		if free.node() == nil {
+			l.fill(l.make(free), l.rng.IntN(3) == 0)
+		}
+	case k < 34:
+		l.edit(pick(l.rng, files).node())
+	case k < 46:
+		l.replace(pick(l.rng, files))
+	case k < 56:
+		l.rename(pick(l.rng, places), free)
+	case k < 60:
+		if a, b := pick(l.rng, files), pick(l.rng, files); a != b && a.node() != b.node() {
+			l.change(func() error { return l.d.Rename(ctx, a.dir.id, a.name, b.dir.id, b.name, drive.RenameExchange) }, func() {
+				a.dir.names[a.name], b.dir.names[b.name] = b.node(), a.node()
+			})
+		}
+	case k < 66:
+		if f := pick(l.rng, files).node(); free.node() == nil {
+			l.change(func() error { _, err := l.d.Link(ctx, f.id, free.dir.id, free.name); return err }, func() { free.dir.names[free.name] = f })
+		}
+	case k < 74:
+		if p := pick(l.rng, places); len(p.node().names) == 0 {
+			l.change(func() error { return l.d.Remove(ctx, p.dir.id, p.name, p.node().kind == record.Dir) }, func() { delete(p.dir.names, p.name) })
+		}
+	case k < 78:
+		if free.node() == nil && len(dirs) < 6 {
+			l.create(free, drive.NewInode{Kind: record.Dir, Mode: 0o755})
+		}
+	case k < 80:
+		if free.node() == nil {
+			l.create(free, drive.NewInode{Kind: record.Symlink, Mode: 0o777, Target: fmt.Sprint("to ", k)})
+		}
+	case k < 84:
+		n, mode := pick(l.rng, places).node(), uint32(0o600+l.rng.IntN(64))
+		l.change(func() error { _, err := l.d.SetAttr(ctx, n.id, drive.AttrChange{Mode: &mode}); return err }, func() { n.mode = mode })
+	case k < 87:
+		n, value := pick(l.rng, places).node(), fmt.Sprint("value ", l.rng.IntN(1000))
+		l.change(func() error { return l.d.SetXattr(ctx, n.id, "user.x", []byte(value), 0) }, func() { n.xattr = value })
+	case k < 93:
+		if err := l.d.SyncDir(ctx, pick(l.rng, dirs).id); err != nil {
+			l.t.Fatal(err)
+		}
+		l.m.durable(l.at())
+	case k < 95:
+		begun := l.at()
+		if err := l.d.Authorize(ctx, hypercore.Key{byte(1 + l.rng.IntN(3))}, "Other"); err != nil {
+			l.t.Fatal(err)
+		}
+		l.m.op(begun, l.at())
+	default:
+		if err := l.d.Publish(ctx); err != nil {
+			l.t.Fatal(err)
+		}
+		l.m.durable(l.at(), l.all()...)
+	}
+}
+
+func (l *life) create(at place, what drive.NewInode) *node {
+	n := &node{kind: what.Kind, mode: what.Mode, target: what.Target}
+	if n.kind == record.Dir {
+		n.names = map[string]*node{}
+	}
+	l.change(func() error {
+		a, err := l.d.Make(l.t.Context(), at.dir.id, at.name, what)
+		n.id = a.ID
+		return err
+	}, func() {
+		at.dir.names[at.name], l.m.nodes[n.id] = n, n
+		if n.kind == record.File {
+			l.m.write(n, nil)
+		}
+	})
+	return n
+}
+
+func (l *life) make(at place) *node {
+	return l.create(at, drive.NewInode{Kind: record.File, Mode: 0o644})
+}
+
+// handle opens a file to write.
+func (l *life) handle(n *node) *drive.File {
+	f, err := l.d.Open(l.t.Context(), n.id, true)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return f
+}
+
+func (l *life) close(f *drive.File) {
+	if err := f.Close(); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *life) sync(f *drive.File, n *node) {
+	if err := f.Sync(l.t.Context(), false); err != nil {
+		l.t.Fatal(err)
+	}
+	l.m.durable(l.at(), n)
+}
+
+// fill writes a new file.
+func (l *life) fill(n *node, sync bool) {
+	f := l.handle(n)
+	defer l.close(f)
+	for range 1 + l.rng.IntN(2) {
+		l.writeAt(f, n, len(n.now()))
+	}
+	if sync {
+		l.sync(f, n)
+	}
+}
+
+func (l *life) writeAt(f *drive.File, n *node, off int) {
+	p := bytes.Repeat([]byte{byte(1 + l.rng.IntN(255))}, pick(l.rng, []int{1, 20, 3000, 65536, 70000}))
+	l.change(func() error { _, err := f.WriteAt(l.t.Context(), p, int64(off), true); return err }, func() {
+		data := append([]byte{}, n.now()...)
+		data = append(data, make([]byte, max(0, off+len(p)-len(data)))...)
+		copy(data[off:], p)
+		l.m.write(n, data)
+	})
+}
+
+// edit changes a file in place.
+func (l *life) edit(n *node) {
+	ctx := l.t.Context()
+	f := l.handle(n)
+	defer l.close(f)
+	for range 1 + l.rng.IntN(3) {
+		size := len(n.now())
+		switch l.rng.IntN(8) {
+		case 0:
+			to := uint64(pick(l.rng, []int{0, size / 2, 65536, size + 10}))
+			l.change(func() error { _, err := f.SetAttr(ctx, drive.AttrChange{Size: &to}); return err }, func() {
+				data := append([]byte{}, n.now()[:min(int(to), size)]...)
+				l.m.write(n, append(data, make([]byte, int(to)-len(data))...))
+			})
+		case 1:
+			off, length := pick(l.rng, []int{0, 10, 65536}), pick(l.rng, []int{5, 65536})
+			l.change(func() error { return f.Allocate(ctx, 3, int64(off), int64(length)) }, func() {
+				data := append([]byte{}, n.now()...)
+				if off < size {
+					clear(data[off:min(off+length, size)])
+				}
+				l.m.write(n, data)
+			})
+		case 2:
+			p := bytes.Repeat([]byte("+"), pick(l.rng, []int{1, 100, 66000}))
+			l.change(func() error { _, err := f.Append(ctx, p, true); return err }, func() { l.m.write(n, append(append([]byte{}, n.now()...), p...)) })
+		default:
+			l.writeAt(f, n, min(pick(l.rng, []int{0, 5, 65530, 65536, size}), size+10))
+		}
+		if len(n.now()) > 300_000 {
+			zero := uint64(0)
+			l.change(func() error { _, err := f.SetAttr(ctx, drive.AttrChange{Size: &zero}); return err }, func() { l.m.write(n, nil) })
+		}
+		if l.rng.IntN(3) == 0 {
+			l.sync(f, n)
+		}
+	}
+}
+
+// replace saves a file as programs do: another one beside it, renamed over it, and fsynced by some.
+func (l *life) replace(p place) {
+	temp := place{p.dir, "temp"}
+	n := temp.node()
+	if n == nil {
+		n = l.make(temp)
+	} else if n.kind != record.File || p.name == "temp" {
+		return
+	}
+	l.fill(n, l.rng.IntN(4) == 0)
+	l.rename(temp, p)
+}
+
+// rename moves from to to, over what is there.
+func (l *life) rename(from, to place) {
+	a, b := from.node(), to.node()
+	if a == b || a.kind == record.Dir && (a == to.dir || l.below(a, to.dir)) || b != nil && ((a.kind == record.Dir) != (b.kind == record.Dir) || len(b.names) > 0) {
+		return
+	}
+	l.change(func() error { return l.d.Rename(l.t.Context(), from.dir.id, from.name, to.dir.id, to.name, 0) }, func() {
+		delete(from.dir.names, from.name)
+		to.dir.names[to.name] = a
+		if b != nil && a.kind == record.File {
+			l.m.over = append(l.m.over, over{len(l.m.snapshots), len(a.versions) - 1, a.id})
+		}
+	})
+}
+
+// below reports whether dir is in the tree of a.
+func (l *life) below(a, dir *node) bool {
+	for _, n := range a.names {
+		if n == dir || n.kind == record.Dir && l.below(n, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// shownEntry is one name that a drive shows.
+type shownEntry struct {
+	dir   record.ID
+	name  string
+	id    record.ID
+	mode  uint32
+	xattr string
+}
+
+// look reads everything that d shows.
+func look(ctx context.Context, d *drive.Drive, m *model) (*seen, error) {
+	s := &seen{files: map[record.ID][]byte{}}
+	var lines []string
+	var walk func(dir record.ID) error
+	walk = func(dir record.ID) error {
+		entries, err := d.ReadDir(ctx, dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			a, err := d.Lookup(ctx, dir, e.Name)
+			if err != nil || a.ID != e.ID {
+				return fmt.Errorf("%s/%s: %v, %w", dir, e.Name, a.ID, err)
+			}
+			if n := m.nodes[e.ID]; n == nil || n.kind != e.Kind {
+				return fmt.Errorf("%s/%s is %s, of kind %d, which was never made", dir, e.Name, e.ID, e.Kind)
+			}
+			xattr, err := d.Xattr(ctx, e.ID, "user.x")
+			if err != nil && !errors.Is(err, drive.ErrNoXattr) {
+				return err
+			}
+			target := ""
+			err = nil
+			switch e.Kind {
+			case record.Dir:
+				err = walk(e.ID)
+			case record.Symlink:
+				target, err = d.Readlink(ctx, e.ID)
+			case record.File:
+				s.files[e.ID], err = read(ctx, d, e.ID)
+			}
+			if err != nil {
+				return err
+			}
+			s.entries = append(s.entries, shownEntry{dir, e.Name, e.ID, a.Mode, string(xattr)})
+			lines = append(lines, line(dir, e.Name, e.ID, e.Kind, a.Mode, target, string(xattr)))
+		}
+		return nil
+	}
+	err := walk(record.Root)
+	s.names = join(lines)
+	return s, err
+}
+
+func read(ctx context.Context, d *drive.Drive, id record.ID) ([]byte, error) {
+	f, err := d.Open(ctx, id, false)
+	if err != nil {
+		return nil, err
+	}
+	a, err := f.Attr(ctx)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	b := make([]byte, a.Size)
+	n, err := f.ReadAt(ctx, b, 0)
+	if err == nil && n != len(b) {
+		err = fmt.Errorf("inode %s: read %d of %d bytes", id, n, len(b))
+	}
+	return b, errors.Join(err, f.Close())
+}
+
+// scratchDir makes a folder on a file system in memory, if there is one: what is durable there does not matter.
+func scratchDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "powerloss-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
