@@ -11,7 +11,8 @@
 // # Durability
 //
 // Append writes one frame with one write: it survives the end of the process. Sync makes all frames so far durable; callers that wait at the
-// same time share one fsync.
+// same time share one fsync. The file is kept longer than what it holds, with zeros, which end a replay: a frame that replaces zeros is
+// synced without the file system's own journal.
 package journal
 
 import (
@@ -36,6 +37,7 @@ type Journal struct {
 	mu     sync.Mutex // guards what follows; held over a write, not over a sync
 	frames uint64
 	size   int64
+	ready  int64 // length of the file
 	broken error
 
 	syncing sync.Mutex // one fsync at a time; taken before mu
@@ -68,6 +70,7 @@ func Open(file hypercore.File, key [32]byte, name string, replay func(frame []by
 			return nil, fmt.Errorf("cut the journal: %w", err)
 		}
 	}
+	j.ready = j.size
 	return j, nil
 }
 
@@ -113,7 +116,11 @@ func (j *Journal) Append(frame []byte) error {
 		return fmt.Errorf("journal frame of %d bytes", len(sealed))
 	}
 	b := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(sealed)), uint32(len(sealed))), sealed...)
+	if j.size+int64(len(b)) > j.ready {
+		j.lengthen(int64(len(b)))
+	}
 	if _, err := j.file.WriteAt(b, j.size); err != nil {
+		j.ready = j.size
 		if cut := j.file.Truncate(j.size); cut != nil {
 			j.broken = errors.Join(err, cut)
 		}
@@ -122,6 +129,20 @@ func (j *Journal) Append(frame []byte) error {
 	j.frames++
 	j.size += int64(len(b))
 	return nil
+}
+
+// zeros is what a file is made longer with: a quarter of what it holds, but at least shortest and at most all of zeros.
+var zeros [1 << 20]byte
+
+const shortest = 64 << 10
+
+// lengthen puts zeros behind the end, where n bytes are to be written. If that fails the frame will find out, or fit all the same. Called with mu held.
+func (j *Journal) lengthen(n int64) {
+	done, err := j.file.WriteAt(zeros[:min(max(j.size/4, shortest), int64(len(zeros)))], j.ready)
+	if err == nil {
+		j.ready += int64(done)
+	}
+	j.ready = max(j.ready, j.size+n)
 }
 
 // Sync makes every frame that was appended before the call durable.
