@@ -57,13 +57,17 @@ func (d *Drive) mayBeShown(id record.ID) bool {
 	return in == nil || in.published || in.shown
 }
 
-// subdirs counts the directories in dir. Called with mu held.
-func (d *Drive) subdirs(dir record.ID) (int, error) {
-	n := d.overlay.subdirs[dir]
+// dirLinks returns the link count of a directory that has a name: itself, its name and the directories in it, or 1 where these are not counted, as
+// other file systems say it. Called with mu held.
+func (d *Drive) dirLinks(dir record.ID) (int, error) {
+	n := 2 + d.overlay.subdirs[dir]
 	if !d.mayBeShown(dir) {
 		return n, nil
 	}
-	shown, err := d.view.Subdirs(dir)
+	shown, ok, err := d.view.Subdirs(dir)
+	if !ok {
+		return 1, err
+	}
 	return n + shown, err
 }
 
@@ -86,11 +90,9 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 			return Attr{}, err
 		}
 		if in.rec.Kind == record.Dir && n > 0 { // the kind never changes
-			more, err := d.subdirs(id)
-			if err != nil {
+			if n, err = d.dirLinks(id); err != nil {
 				return Attr{}, err
 			}
-			n = 2 + more
 		}
 		in.mu.RLock()
 		defer in.mu.RUnlock()
@@ -105,11 +107,9 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 		n = 1
 	}
 	if s.Kind == record.Dir && n > 0 {
-		more, err := d.subdirs(id)
-		if err != nil {
+		if n, err = d.dirLinks(id); err != nil {
 			return Attr{}, err
 		}
-		n = 2 + more
 	}
 	return d.attrOf(id, &s.Inode, nil, n), nil
 }

@@ -184,10 +184,9 @@ func (c *change) touchDir(id record.ID) error {
 func (c *change) put(dir record.ID, name string, f found, id record.ID, kind record.Kind, gone bool) *entry {
 	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underKind: f.shown, first: c.now, last: c.now}
 	if f.entry != nil {
-		e.first, e.changes = f.entry.first, f.entry.changes+1
+		e.first, e.changes, e.inFlight = f.entry.first, f.entry.changes+1, f.entry.inFlight
 	}
-	inFlight := f.entry != nil && f.entry.inFlight
-	if gone && len(e.base) == 0 && e.under == (record.ID{}) && !inFlight { // nobody else ever saw it
+	if gone && len(e.base) == 0 && e.under == (record.ID{}) && !e.inFlight { // nobody else ever saw it
 		if f.entry != nil {
 			c.drops = append(c.drops, f.entry)
 			c.frame.entryDone(f.entry)

@@ -52,6 +52,12 @@ func (in *inode) touch(now time.Time) {
 	in.changes++
 }
 
+func (in *inode) isDirty() bool {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.dirty
+}
+
 // entry is a name that was changed here and not published yet: it hides what the view shows there.
 type entry struct {
 	dir  record.ID
@@ -68,7 +74,7 @@ type entry struct {
 	under       record.ID // what the view shows there; zero for nothing
 	underKind   record.Kind
 	changes     uint64
-	inFlight    bool // its record is being published
+	inFlight    bool // a record of the name, of this entry or of one before it, is being published
 	first, last time.Time
 }
 

@@ -201,7 +201,7 @@ func (p *picker) include(e *entry, depth int) bool {
 	}
 	p.chosen[e] = true
 	if e.under != e.id { // what the view shows there has to stay somewhere, or to be deleted
-		if in := p.d.overlay.inodes[e.under]; in != nil && in.gone && in.dirty && !p.isReady(e.under) {
+		if in := p.d.overlay.inodes[e.under]; in != nil && in.gone && in.isDirty() && !p.isReady(e.under) {
 			p.force(in)
 		}
 		for _, other := range p.d.overlay.naming[e.under] {
@@ -245,7 +245,7 @@ func (p *picker) includeGone(e *entry) {
 			}
 		}
 	}
-	if in := p.d.overlay.inodes[e.id]; in != nil && in.dirty && !p.isReady(e.id) {
+	if in := p.d.overlay.inodes[e.id]; in != nil && in.isDirty() && !p.isReady(e.id) {
 		p.force(in)
 	}
 	p.chosen[e] = true
@@ -258,7 +258,7 @@ func (p *picker) cut() *cut {
 	for id, cand := range p.due {
 		in := cand.in
 		switch {
-		case !cand.ready || !in.dirty:
+		case !cand.ready || !in.isDirty():
 		case in.gone && in.published:
 			cand.rec.Removed = true
 			c.inodes = append(c.inodes, cand)
@@ -344,7 +344,16 @@ func (c *cut) each(inode func(i int, cand *candidate), entry func(i, k int, e *e
 func (d *Drive) abandon(c *cut) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.each(func(_ int, cand *candidate) { cand.in.inFlight = false }, func(_, _ int, e *entry) { e.inFlight = false })
+	c.each(func(_ int, cand *candidate) { cand.in.inFlight = false }, func(_, _ int, e *entry) { d.landed(e) })
+}
+
+// landed notes that the record of e is no longer under way, and returns what its name means by now; nil for what the view says. Called with mu held.
+func (d *Drive) landed(e *entry) *entry {
+	now := d.overlay.entry(e.dir, e.name)
+	if now != nil {
+		now.inFlight = false
+	}
+	return now
 }
 
 // finish lets the overlay go of what was published and did not change since; what did change is based on what was published. So is all of it
@@ -376,9 +385,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		}
 		in.mu.Unlock()
 	}, func(i, k int, e *entry) {
-		e.inFlight = false
-		now := d.overlay.entry(e.dir, e.name)
-		switch {
+		switch now := d.landed(e); {
 		case folded && now == e && e.changes == c.changes[k]:
 			d.overlay.drop(e)
 			f.entryDone(e)

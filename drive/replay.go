@@ -488,15 +488,18 @@ func (d *Drive) intend(c *cut, first uint64) error {
 	return d.log(&f)
 }
 
-// compactFrom is the size in bytes from which a journal may be replaced: what is replayed at most for nothing.
-const compactFrom = 16 << 20
+// The size in bytes from which a journal is replaced when little of it is alive, and when much is: that takes time in which nobody may write.
+const (
+	compactFrom = 16 << 20
+	compactBusy = 256 << 20
+)
 
 // compactIfDue starts a new journal when the old one is mostly dead.
 func (d *Drive) compactIfDue() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	live := int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
-	if size := d.journal.Size(); size < compactFrom || size < 4*live {
+	if size := d.journal.Size(); size < compactFrom || size < 64*live && size < compactBusy+4*live {
 		return nil
 	}
 	return d.compactNext()

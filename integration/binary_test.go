@@ -30,6 +30,9 @@ var (
 func TestMain(m *testing.M) { os.Exit(runAll(m)) }
 
 func runAll(m *testing.M) int {
+	if job := os.Getenv(asWorker); job != "" {
+		return runWorker(job)
+	}
 	if os.Getenv(asUser) != "" { // re-executed as an ordinary user: everything is built already
 		binary, scratch = os.Getenv(asUser), os.Getenv("HYPHAFS_TEST_DIR")
 		return m.Run()

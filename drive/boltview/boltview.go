@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,7 +21,10 @@ import (
 var bucket = []byte("view")
 
 // DB is a view.KV in a file.
-type DB struct{ db *bbolt.DB }
+type DB struct {
+	db    *bbolt.DB
+	reads atomic.Uint64
+}
 
 // Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
 func Open(path string) (*DB, error) {
@@ -41,11 +45,19 @@ func Open(path string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
-	return &DB{db}, nil
+	if err := prefetch(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return &DB{db: db}, nil
 }
 
 // View runs fn on one state of the store.
 func (d *DB) View(fn func(view.Tx) error) error {
+	if d.reads.Add(1)%trimEvery == 0 {
+		if err := trim(d.db); err != nil {
+			return err
+		}
+	}
 	return d.db.View(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
 }
 

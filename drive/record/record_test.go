@@ -134,13 +134,13 @@ func TestSealing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if plain, err := k.OpenBlock(feed, ID{1}, 5, block); err != nil || string(plain) != "block" {
+	if plain, err := k.OpenBlock(feed, ID{1}, 5, bytes.Clone(block)); err != nil || string(plain) != "block" {
 		t.Errorf("%q %v", plain, err)
 	}
-	if _, err := k.OpenBlock(feed, ID{1}, 6, block); !errors.Is(err, ErrSealed) {
+	if _, err := k.OpenBlock(feed, ID{1}, 6, bytes.Clone(block)); !errors.Is(err, ErrSealed) {
 		t.Errorf("another block number: %v", err)
 	}
-	if _, err := k.OpenBlock(feed, ID{2}, 5, block); !errors.Is(err, ErrSealed) {
+	if _, err := k.OpenBlock(feed, ID{2}, 5, bytes.Clone(block)); !errors.Is(err, ErrSealed) {
 		t.Errorf("another inode: %v", err)
 	}
 }
@@ -268,7 +268,7 @@ func FuzzOpenBlock(f *testing.F) {
 	f.Add(block)
 	f.Add(local)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if plain, err := testKeys().OpenBlock(hypercore.Key{1}, ID{2}, 3, b); err == nil && string(plain) != "plain" {
+		if plain, err := testKeys().OpenBlock(hypercore.Key{1}, ID{2}, 3, bytes.Clone(b)); err == nil && string(plain) != "plain" {
 			t.Fatalf("%x opened to %x", b, plain)
 		}
 		if plain, err := OpenLocal([32]byte{4}, "purpose", b); err == nil && string(plain) != "plain" {

@@ -56,7 +56,7 @@ func (k *Keys) Open(writer hypercore.Key, key string, sealed []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return open(e.Meta, nonce, box, recordPlace(epoch, writer, key))
+	return open(e.Meta, nil, nonce, box, recordPlace(epoch, writer, key))
 }
 
 // SealBlock seals block number of inode for the content feed feed. plain is at most BlockSize bytes.
@@ -71,7 +71,7 @@ func (k *Keys) SealBlock(feed hypercore.Key, inode ID, number uint64, plain []by
 	return seal(e.Blocks, k.Current, blockPlace(k.Current, feed, inode, number), plain)
 }
 
-// OpenBlock opens what SealBlock sealed.
+// OpenBlock opens what SealBlock sealed, in its place: sealed is the plain bytes' from now on.
 func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []byte) ([]byte, error) {
 	epoch, nonce, box, err := parseSealed(sealed)
 	if err != nil {
@@ -81,7 +81,7 @@ func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []b
 	if err != nil {
 		return nil, err
 	}
-	plain, err := open(e.Blocks, nonce, box, blockPlace(epoch, feed, inode, number))
+	plain, err := open(e.Blocks, box[:0], nonce, box, blockPlace(epoch, feed, inode, number))
 	if err == nil && len(plain) > BlockSize {
 		return nil, fmt.Errorf("block of %d bytes: %w", len(plain), ErrSealed)
 	}
@@ -130,12 +130,13 @@ func parseSealed(b []byte) (epoch uint32, nonce, box []byte, err error) {
 	return uint32(e), b[:chacha20poly1305.NonceSizeX], b[chacha20poly1305.NonceSizeX:], nil
 }
 
-func open(key [32]byte, nonce, box, place []byte) ([]byte, error) {
+// open appends the plain bytes to dst.
+func open(key [32]byte, dst, nonce, box, place []byte) ([]byte, error) {
 	aead, err := chacha20poly1305.NewX(key[:])
 	if err != nil {
 		return nil, err
 	}
-	plain, err := aead.Open(nil, nonce, box, place)
+	plain, err := aead.Open(dst, nonce, box, place)
 	if err != nil {
 		return nil, ErrSealed
 	}
@@ -156,5 +157,5 @@ func OpenLocal(key [32]byte, purpose string, sealed []byte) ([]byte, error) {
 	if epoch != 0 {
 		return nil, fmt.Errorf("epoch %d: %w", epoch, ErrSealed)
 	}
-	return open(key, nonce, box, []byte("hyphafs local 1"+purpose))
+	return open(key, nil, nonce, box, []byte("hyphafs local 1"+purpose))
 }

@@ -39,6 +39,9 @@
 // is shown or not shown any more, as long as that decides about the directory above. What comes of it are rows: the key's row says whom it hides and who is a
 // guest, so that a reader looks at one row a name. To move a directory is two keys, whatever is in it.
 //
+// What it tells (tell.go) is how every name of the keys it edited differs: what the rows still say was before, what is about to be flushed is now.
+// Where directories are merged a name means the same in all of them; when they begin or cease to be one, every name in them is told.
+//
 // # Rows
 //
 // One letter, then parts of fixed size (rows.go lists them). Keys are ids and tokens; values are sealed under a key of this node, bound to their

@@ -2,6 +2,7 @@ package view_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -248,7 +249,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	})
 }
 
-// TestSubdirs: the counter of directories shown is what a listing counts; of merged directories, in which names may coincide, it is no less.
+// TestSubdirs: the counter of directories shown is what a listing counts; only in merged directories, in which names may coincide, it is not kept.
 func TestSubdirs(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := draw(t, rt)
@@ -266,8 +267,8 @@ func TestSubdirs(t *testing.T) {
 					want++
 				}
 			}
-			if n, err := v.Subdirs(dir); err != nil || n < want || n > want && !merged {
-				rt.Fatalf("%s: %d directories, listed %d, %v", dir, n, want, err)
+			if n, ok, err := v.Subdirs(dir); err != nil || ok && n != want || !ok && !merged {
+				rt.Fatalf("%s: %d directories, listed %d, %v %v", dir, n, want, ok, err)
 			}
 		}
 	})
@@ -320,6 +321,68 @@ func TestNothingIsLost(t *testing.T) {
 			if err != nil || s.Version != f.v && !isKept || !slices.Contains(files, f.id) {
 				rt.Fatalf("version %v of %s is lost: %+v %v, shown %v", f.v, f.id, s, err, fmt.Sprint(files))
 			}
+		}
+	})
+}
+
+// TestEveryChangeIsTold: whoever remembers what names meant, as the kernel does, and forgets those that a fold tells of, is never wrong.
+func TestEveryChangeIsTold(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h := draw(t, rt)
+		v := newView(t)
+		meant := map[record.Place]record.ID{}
+		known := map[record.ID]bool{record.Root: true} // directories that were shown
+		at := make([]int, len(h.logs))
+		for {
+			open := []int{}
+			for i, l := range h.logs {
+				if at[i] < len(l.entries) {
+					open = append(open, i)
+				}
+			}
+			if len(open) == 0 {
+				return
+			}
+			i := rapid.SampledFrom(open).Draw(rt, "feed")
+			to := rapid.IntRange(at[i]+1, min(at[i]+5, len(h.logs[i].entries))).Draw(rt, "to")
+			changes, err := v.Fold(t.Context(), h.logs[i].feed, uint64(to+1), h.logs[i].entries[at[i]:to])
+			if err != nil {
+				rt.Fatal(err)
+			}
+			at[i] = to
+			told := map[record.Place]record.ID{}
+			for _, c := range changes {
+				if c.Name != "" {
+					told[record.Place{Dir: c.Dir, Name: c.Name}] = c.ID
+				}
+			}
+			now := map[record.Place]record.ID{}
+			before := maps.Clone(known)
+			dirs, _ := h.places(v)
+			for _, dir := range dirs {
+				known[dir] = true
+			}
+			for dir := range known {
+				es, err := v.ReadDir(dir)
+				if err != nil {
+					rt.Fatal(err)
+				}
+				for _, e := range es {
+					now[record.Place{Dir: dir, Name: e.Name}] = e.ID
+				}
+			}
+			for p := range now {
+				if _, ok := meant[p]; !ok && before[p.Dir] {
+					meant[p] = record.ID{}
+				}
+			}
+			for p, was := range meant {
+				is, ok := told[p]
+				if now[p] != was && !ok || ok && is != now[p] {
+					rt.Fatalf("%d/%s meant %d, means %d, told %v %d\n%s", p.Dir[0], p.Name, was[0], now[p][0], ok, is[0], h.dump())
+				}
+			}
+			meant = now
 		}
 	})
 }

@@ -159,28 +159,19 @@ func (t *txn) nlink(id record.ID) (int, error) {
 	return int(n), err
 }
 
-// Subdirs returns how many directories dir shows. Of directories of one name in several merged ones each counts.
-func (v *View) Subdirs(dir record.ID) (n int, err error) {
+// Subdirs returns how many directories dir shows; ok is false for merged directories, in which nobody counted them.
+func (v *View) Subdirs(dir record.ID) (n int, ok bool, err error) {
 	err = v.read(func(t *txn) error {
-		n, err = t.subdirs(dir)
+		dirs, err := t.members(dir)
+		if err != nil || len(dirs) > 1 {
+			return err
+		}
+		ok = true
+		count, err := t.count(idRow(rowSubdirs, dir))
+		n = int(count)
 		return err
 	})
-	return n, err
-}
-
-func (t *txn) subdirs(dir record.ID) (total int, err error) {
-	dirs, err := t.members(dir)
-	if err != nil {
-		return 0, err
-	}
-	for _, d := range dirs {
-		n, err := t.count(idRow(rowSubdirs, d))
-		if err != nil {
-			return 0, err
-		}
-		total += int(n)
-	}
-	return total, nil
+	return n, ok, err
 }
 
 // Lookup returns what name means in dir. ErrNotExist if nothing is shown there.
