@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"syscall"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -37,7 +38,27 @@ func (w *memoryWork) Backing(id record.ID) (hypercore.File, error) {
 	if w.backings[id] == nil {
 		w.backings[id] = hypercore.NewMemory()
 	}
-	return w.backings[id].Open("bytes")
+	f, err := w.backings[id].Open("bytes")
+	return limitedFile{f}, err
+}
+
+// limitedFile refuses to grow beyond 8 MiB, as a disk does at some size.
+type limitedFile struct{ hypercore.File }
+
+const fileLimit = 8 << 20
+
+func (f limitedFile) Truncate(size int64) error {
+	if size > fileLimit {
+		return syscall.EFBIG
+	}
+	return f.File.Truncate(size)
+}
+
+func (f limitedFile) WriteAt(p []byte, off int64) (int, error) {
+	if off > fileLimit-int64(len(p)) {
+		return 0, syscall.EFBIG
+	}
+	return f.File.WriteAt(p, off)
 }
 
 func (w *memoryWork) Backings() (ids []record.ID, err error) {
@@ -165,6 +186,84 @@ func FuzzReplay(f *testing.F) {
 		}
 		_ = again.Close(t.Context())
 	})
+}
+
+// FuzzHostileInode: another writer says of a file whatever it likes. Asking and changing it ends with an error that the kernel has a number for, what is
+// written over it is read back, and the drive goes on.
+func FuzzHostileInode(f *testing.F) {
+	add := func(n record.Inode, off int64) {
+		n.Stamp = record.Stamp{Wall: 1_700_000_000_000}
+		f.Add(n.Encode(), uint8(n.Kind), off)
+	}
+	add(record.Inode{Kind: record.File, Mode: 0o644, Size: 200_000, Extents: []record.Extent{{Count: 4, Feed: hypercore.Key{3}, Seq: 1}}}, 70_000)
+	add(record.Inode{Kind: record.File, Size: record.MaxSize, Extents: []record.Extent{{Block: 1 << 38, Count: 1 << 20, Feed: public(1), Seq: 1<<64 - 1<<21}}}, 1<<54)
+	add(record.Inode{Kind: record.Symlink, Size: 3, Target: "../"}, 0)
+	add(record.Inode{Kind: record.Dir, Xattrs: []record.Xattr{{Name: "user.a", Value: []byte("b")}}}, 0)
+	f.Fuzz(func(t *testing.T, plain []byte, kind uint8, off int64) {
+		d, err := openMemory(t, newMemoryWork())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, feed, id := t.Context(), hypercore.Key{77}, record.ID{5}
+		entry := record.Dirent{Name: "f", Inode: id, Kind: record.Kind(1 + kind%7), Stamp: record.Stamp{Wall: 1_700_000_000_000}}
+		var entries []view.Entry
+		for key, b := range map[string][]byte{record.InodeKey(id): plain, record.DirentKey(record.Root, testKeys.Token(record.Root, "f")): entry.Encode()} {
+			sealed, err := testKeys.Seal(feed, key, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries = append(entries, view.Entry{Seq: uint64(1 + len(entries)), Key: key, Value: sealed})
+		}
+		if _, err := d.view.Fold(ctx, feed, 3, entries); err != nil {
+			t.Fatal(err)
+		}
+		off = max(off, 0)
+		known(t, func() error { _, err := d.Lookup(ctx, record.Root, "f"); return err })
+		known(t, func() error { _, err := d.ReadDir(ctx, id); return err })
+		known(t, func() error { _, err := d.Readlink(ctx, id); return err })
+		known(t, func() error { _, err := d.Xattrs(ctx, id); return err })
+		known(t, func() error { return d.SetXattr(ctx, id, "user.x", []byte("y"), 0) })
+		known(t, func() error { _, err := d.SetAttr(ctx, id, AttrChange{Size: new(uint64(off / 3))}); return err })
+		if file, err := d.Open(ctx, id, true); err == nil {
+			known(t, func() error { _, err := file.ReadAt(ctx, make([]byte, 100_000), off); return err })
+			known(t, func() error { _, err := file.SeekData(ctx, off/2, true); return err })
+			known(t, func() error { return file.Allocate(ctx, 3, off, 70_000) }) // punch a hole
+			text := []byte("what this node writes")
+			if known(t, func() error { _, err := file.WriteAt(ctx, text, off, true); return err }) {
+				got := make([]byte, len(text))
+				if n, err := file.ReadAt(ctx, got, off); err != nil || string(got[:n]) != string(text) {
+					t.Fatalf("%q was read back: %v", got[:n], err)
+				}
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		known(t, func() error { return d.Rename(ctx, record.Root, "f", record.Root, "g", 0) })
+		if _, err := d.Make(ctx, record.Root, "mine", NewInode{Kind: record.File}); err != nil {
+			t.Fatal(err)
+		}
+		known(t, func() error { return d.Publish(ctx) })
+		if _, err := d.Status(); err != nil {
+			t.Fatal(err)
+		}
+		known(t, func() error { return d.Close(ctx) })
+	})
+}
+
+// known reports whether do went well; an error must be one of those that package fs has a number for.
+func known(t *testing.T, do func() error) bool {
+	t.Helper()
+	err := do()
+	for _, sentinel := range []error{ErrNotExist, ErrNotDir, ErrIsDir, ErrInvalid, ErrTooBig, ErrUnavailable, ErrNoData, ErrNotSupported, ErrNoSpace, syscall.EFBIG} {
+		if errors.Is(err, sentinel) {
+			return false
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return true
 }
 
 // FuzzRuns: runs that are taken come back the same, ascending and apart.

@@ -81,16 +81,38 @@ func TestOtherName(t *testing.T) {
 	}
 }
 
+// FuzzOpen: whatever was written over a journal, replay gives a prefix of what was appended, and the journal goes on from there.
 func FuzzOpen(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 1, 7})
-	f.Add([]byte{0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Add(uint16(0), []byte{0, 0, 0, 1, 7}, true)
+	f.Add(uint16(60), []byte{0, 0, 0, 0}, false)
+	f.Add(uint16(5), []byte{1, 0}, false)
+	f.Fuzz(func(t *testing.T, at uint16, with []byte, cut bool) {
 		file := file(t, hypercore.NewMemory())
-		if _, err := file.WriteAt(b, 0); err != nil {
+		j, _ := reopen(t, file, "a")
+		var want []string
+		for i := range 5 {
+			want = append(want, fmt.Sprint("frame ", i))
+			if err := j.Append([]byte(want[i])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := file.WriteAt(with, int64(at)); err != nil {
 			t.Fatal(err)
 		}
-		if _, frames := reopen(t, file, "a"); len(frames) != 0 {
-			t.Fatalf("%q", frames)
+		if cut {
+			if err := file.Truncate(int64(at) + int64(len(with))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j, got := reopen(t, file, "a")
+		if len(got) > len(want) || !slices.Equal(got, want[:len(got)]) {
+			t.Fatalf("%q", got)
+		}
+		if err := j.Append([]byte("more")); err != nil {
+			t.Fatal(err)
+		}
+		if _, again := reopen(t, file, "a"); !slices.Equal(again, append(got, "more")) {
+			t.Fatalf("%q, then %q", got, again)
 		}
 	})
 }
