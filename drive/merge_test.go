@@ -2,8 +2,12 @@ package drive
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"hyphafs.org/hyphafs/drive/record"
 )
@@ -229,5 +233,146 @@ func TestMovedTwiceWithWhatIsNotPublished(t *testing.T) {
 	}
 	if got := meet(t, a, b); !strings.Contains(got, "/two/dir/file") || strings.Count(got, "file 644") != 1 {
 		t.Errorf("after\n%s", got)
+	}
+}
+
+// TestNodesAgree: whatever two or three people do apart, with directories above all, all show the same once everybody has everything, what
+// is written last in each file is somewhere, and whatever a node shows can be reached and changed.
+func TestNodesAgree(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := twoNodes(t)
+		ws := []*world{a, b}
+		if rapid.Bool().Draw(rt, "three") {
+			c := newWorld(t, 3)
+			if err := a.Authorize(t.Context(), public(3), "Third"); err != nil {
+				rt.Fatal(err)
+			}
+			ws = append(ws, c)
+		}
+		for _, name := range []string{"x", "y", "z"} {
+			a.put(a.mkdir(record.Root, name), "in "+name, name)
+		}
+		meet(t, ws...)
+		written := map[string]bool{"x": true, "y": true, "z": true}
+		for i := range rapid.IntRange(1, 15).Draw(rt, "steps") {
+			w, other := rapid.SampledFrom(ws).Draw(rt, "node"), rapid.SampledFrom(ws).Draw(rt, "other")
+			if w != other && rapid.IntRange(0, 3).Draw(rt, "meet") == 0 {
+				exchange(t, w, other)
+			}
+			w.step(rt, fmt.Sprintf("text %d", i), written)
+		}
+		got := meet(t, ws...)
+		for text := range written {
+			if !strings.Contains(got, fmt.Sprintf("%q", text)) && !kept(rt, a, text) {
+				rt.Fatalf("%q is lost\n%s", text, got)
+			}
+		}
+		for _, w := range ws {
+			w.stop()
+		}
+		if t.Failed() {
+			rt.Fatal("the nodes differ")
+		}
+	})
+}
+
+// kept reports whether a kept head of w has text.
+func kept(rt *rapid.T, w *world, text string) bool {
+	cs, err := w.Conflicts(w.t.Context())
+	if err != nil {
+		rt.Fatal(err)
+	}
+	return slices.ContainsFunc(cs, func(c Conflict) bool {
+		f, err := w.OpenConflict(w.t.Context(), c)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		b := make([]byte, 40)
+		n, err := f.ReadAt(w.t.Context(), b, 0)
+		if err := errors.Join(err, f.Close()); err != nil {
+			rt.Fatal(err)
+		}
+		return string(b[:n]) == text
+	})
+}
+
+// name is an entry as a node shows it.
+type name struct {
+	dir record.ID
+	DirEntry
+	below []record.ID // a directory: what is in it, at any depth, itself included
+}
+
+// names lists everything below dir.
+func (w *world) names(rt *rapid.T, dir record.ID) (all []name) {
+	es, err := w.ReadDir(w.t.Context(), dir)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	for _, e := range es {
+		n := name{dir: dir, DirEntry: e}
+		var inside []name
+		if e.Kind == record.Dir {
+			n.below = []record.ID{e.ID}
+			inside = w.names(rt, e.ID)
+		}
+		for _, i := range inside {
+			n.below = append(n.below, i.below...)
+		}
+		all = append(append(all, n), inside...)
+	}
+	return all
+}
+
+// step lets w do one thing. written are the contents that nobody who saw them took away.
+func (w *world) step(rt *rapid.T, text string, written map[string]bool) {
+	ctx := w.t.Context()
+	all := w.names(rt, record.Root)
+	dirs := []record.ID{record.Root}
+	for _, n := range all {
+		if n.Kind == record.Dir {
+			dirs = append(dirs, n.ID)
+		}
+	}
+	dir := rapid.SampledFrom(dirs).Draw(rt, "dir")
+	as := rapid.SampledFrom([]string{"x", "y", "z", "f"}).Draw(rt, "name")
+	at, err := w.Lookup(ctx, dir, as)
+	exists := err == nil
+	var n name
+	if len(all) > 0 {
+		n = rapid.SampledFrom(all).Draw(rt, "what")
+	}
+	goes := func(id record.ID) {
+		was, err := w.read(id)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		delete(written, was)
+	}
+	switch op := rapid.IntRange(0, 9).Draw(rt, "op"); {
+	case op == 0 && !exists:
+		w.mkdir(dir, as)
+	case op == 1 && (!exists || at.Kind == record.File):
+		if exists {
+			goes(at.ID)
+		}
+		w.put(dir, as, text)
+		written[text] = true
+	case op == 2 && len(all) > 0:
+		if n.Kind == record.File {
+			goes(n.ID)
+		}
+		if err := w.Remove(ctx, n.dir, n.Name, n.Kind == record.Dir); err != nil && !errors.Is(err, ErrNotEmpty) {
+			rt.Fatal(err)
+		}
+	case op == 3:
+		w.publishNow()
+	case op > 3 && len(all) > 0 && !slices.Contains(n.below, dir): // the kernel asks for none into itself
+		if exists && at.Kind == record.File && n.Kind == record.File && at.ID != n.ID {
+			goes(at.ID)
+		}
+		if err := w.Rename(ctx, n.dir, n.Name, dir, as, 0); err != nil && !errors.Is(err, ErrNotEmpty) && !errors.Is(err, ErrIsDir) && !errors.Is(err, ErrNotDir) {
+			rt.Fatal(err)
+		}
 	}
 }
