@@ -2,7 +2,8 @@
 // browser.
 //
 // Every Update is a synced commit: the view moves in batches, so there are few. The file may be deleted while no node runs; the drive folds
-// its feeds again. bbolt maps the file into memory: a disk that fails under it ends the process (SIGBUS), which the next start survives.
+// its feeds again. bbolt maps the file into memory: where the disk cannot read it, the process gets SIGBUS. That becomes view.ErrDamaged for the one
+// call that needed the page (fault.go): what is on other pages can still be asked, the next start makes the view anew.
 package boltview
 
 import (
@@ -22,12 +23,21 @@ var bucket = []byte("view")
 
 // DB is a view.KV in a file.
 type DB struct {
-	db    *bbolt.DB
-	reads atomic.Uint64
+	db     *bbolt.DB
+	reads  atomic.Uint64
+	failed atomic.Bool // a fault ended an Update: bbolt may hold its locks for good
 }
 
 // Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
-func Open(path string) (*DB, error) {
+func Open(path string) (d *DB, err error) {
+	err = guarded(func() error {
+		d, err = open(path)
+		return err
+	})
+	return d, err
+}
+
+func open(path string) (*DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
 	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
 		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
@@ -58,16 +68,33 @@ func (d *DB) View(fn func(view.Tx) error) error {
 			return err
 		}
 	}
-	return d.db.View(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+	return guarded(func() error {
+		return d.db.View(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+	})
 }
 
 // Update runs fn and commits what it wrote, synced.
 func (d *DB) Update(fn func(view.Tx) error) error {
-	return d.db.Update(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+	if d.failed.Load() {
+		return fmt.Errorf("%w: an earlier change met a page that cannot be read", view.ErrDamaged)
+	}
+	err := guarded(func() error {
+		return d.db.Update(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+	})
+	var f *fault
+	if errors.As(err, &f) {
+		d.failed.Store(true)
+	}
+	return err
 }
 
 // Close waits for transactions and releases the file.
-func (d *DB) Close() error { return d.db.Close() }
+func (d *DB) Close() error {
+	if d.failed.Load() {
+		return nil // the end of the process releases it
+	}
+	return d.db.Close()
+}
 
 type txn struct{ b *bbolt.Bucket }
 

@@ -2,6 +2,7 @@ package boltview
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -28,5 +29,51 @@ func TestNotAView(t *testing.T) {
 	}
 	if _, err := Open(path); !errors.Is(err, view.ErrDamaged) {
 		t.Error(err)
+	}
+}
+
+// TestPagesThatCannotBeRead: a file that ends below its mapping gives the SIGBUS that a failing disk gives. It is an error for who needs the page.
+func TestPagesThatCannotBeRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "view.db")
+	db, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := func(i int) []byte { return fmt.Appendf(nil, "%08d", i) }
+	fill := func(tx view.Tx) error {
+		for i := range 20_000 {
+			if err := tx.Put(row(i), make([]byte, 100)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := db.Update(fill); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(2*os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.View(func(tx view.Tx) error { _, err := tx.Get(row(7777)); return err }); !errors.Is(err, view.ErrDamaged) {
+		t.Errorf("read: %v", err)
+	}
+	for range 2 {
+		if err := db.Update(fill); !errors.Is(err, view.ErrDamaged) {
+			t.Errorf("write: %v", err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	short, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path += ".short"
+	if err := os.WriteFile(path, short, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if db, err := Open(path); !errors.Is(err, view.ErrDamaged) {
+		t.Errorf("open: %v %v", db, err)
 	}
 }
