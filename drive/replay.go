@@ -46,6 +46,7 @@ type syncedState struct {
 	rec     record.Inode
 	present blockset
 	changes uint64 // of the inode until then
+	whole   bool   // the journal has all bytes, and what it has not is a hole
 }
 
 // written is what the journal holds of a file's bytes: all of a small file's, else what was fsynced since its backing file was.
@@ -189,7 +190,7 @@ func (r *replayer) item(p parsed) error {
 			return err
 		}
 		present, err := p.runs()
-		r.synced[id] = syncedState{*rec, present, p.nums[6]}
+		r.synced[id] = syncedState{rec: *rec, present: present, changes: p.nums[6]}
 		if p.nums[2]&flagDurable != 0 {
 			delete(r.written, id)
 		}
@@ -200,7 +201,7 @@ func (r *replayer) item(p parsed) error {
 		}
 	case itemSpilled:
 		if w := r.written[id]; in != nil && w != nil {
-			r.synced[id] = syncedState{in.rec, slices.Clone(in.present), 0}
+			r.synced[id] = syncedState{rec: in.rec, present: slices.Clone(in.present), whole: true}
 			w.small = false
 		}
 	}
@@ -440,6 +441,10 @@ func (r *replayer) bytes(in *inode) error {
 		}
 	}
 	size, err := backing.Size()
+	if err == nil && !r.sameBoot && s.whole && uint64(size) < in.rec.Size {
+		size = int64(in.rec.Size)
+		err = backing.Truncate(size)
+	}
 	if err != nil {
 		return errors.Join(err, backing.Close())
 	}
