@@ -65,7 +65,8 @@
 //
 // # Failures
 //
-// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote. A publish that fails leaves
+// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote, a little before it is quite full (room.go):
+// deleting and publishing go on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
 // everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence. A peer that has more of this node's own feed than
 // this node (a store restored from a backup) is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything
 // is appended.

@@ -23,17 +23,18 @@ import (
 // Drive is one node's Hypha: what its feeds say, and what this node changed and has not published. All methods may be called from
 // many goroutines at once.
 type Drive struct {
-	cfg   Config
-	kv    *view.Buffered
-	view  *view.View
-	feeds *FeedSet
-	db    *hyperdb.DB
-	self  hypercore.Key   // this node's own feed; zero without one
-	own   *hypercore.Feed // nil without one
-	bytes *hypercore.Feed // its content feed
-	cache *lru.Cache[blockAt, []byte]
-	small atomic.Int64 // bytes of all small files
-	batch int          // batchRecords, but in tests
+	cfg     Config
+	kv      *view.Buffered
+	view    *view.View
+	feeds   *FeedSet
+	db      *hyperdb.DB
+	self    hypercore.Key   // this node's own feed; zero without one
+	own     *hypercore.Feed // nil without one
+	bytes   *hypercore.Feed // its content feed
+	cache   *lru.Cache[blockAt, []byte]
+	small   atomic.Int64 // bytes of all small files
+	granted atomic.Int64 // bytes that may be written before the disk is asked again what is free
+	batch   int          // batchRecords, but in tests
 
 	writable atomic.Bool
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before

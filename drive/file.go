@@ -298,6 +298,9 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 	if len(p) == 0 {
 		return nil
 	}
+	if err := d.room(len(p)); err != nil {
+		return err
+	}
 	end := uint64(off) + uint64(len(p))
 	if err := d.openBacking(in, end); err != nil {
 		return err

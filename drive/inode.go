@@ -356,6 +356,8 @@ func (d *Drive) Statfs(context.Context) (Statfs, error) {
 		if s, err = d.cfg.Work.Statfs(); err != nil {
 			return s, err
 		}
+		kept := reserve(s)
+		s.Free, s.Available = s.Free-min(kept, s.Free), s.Available-min(kept, s.Available)
 	}
 	files, _, err := d.view.Totals()
 	d.mu.RLock()

@@ -242,6 +242,9 @@ func (d *Drive) Make(_ context.Context, dir record.ID, name string, what NewInod
 	if what.Kind == 0 || what.Kind > record.BlockDevice || len(what.Target) > record.MaxTarget {
 		return Attr{}, ErrInvalid
 	}
+	if err := d.room(newInode); err != nil {
+		return Attr{}, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.isLiveDir(dir); err != nil {
