@@ -20,11 +20,16 @@
 // meanwhile is not superseded: it stays as a kept head or a conflict copy.
 //
 // Every change is one frame of a sealed journal (package journal, items in frame.go), written with one write before anything is seen: a rename is all
-// or nothing, and the end of the process loses nothing. Bytes of files lie in plain in one sparse file an inode, in blocks of 64 KiB: a write to part of a block that is only
-// in a feed brings that block first. fsync syncs that file, then journals what is durable of the inode, then syncs the journal; callers share its fsync.
+// or nothing, and the end of the process loses nothing.
 //
-// After a crash the journal says what the overlay was. If the operating system ran on (same boot id), every frame and byte is there. After a power loss only what was fsynced
-// counts for the bytes of an inode; the rest comes from what was published, so zeros never take the place of good bytes.
+// Bytes of a file of one block (64 KiB) at most are in memory and in the journal (small.go), since making, syncing and removing a file on the disk would
+// take longer than all else. A larger file's lie in plain in one sparse file an inode, in blocks of 64 KiB: a write to part of a block that is only in a feed brings that
+// block first. fsync puts up to 256 KiB of what was written since the last one into the journal and syncs that alone; more of it, or another change of the
+// file's length, syncs the file and then the journal (sync.go). Callers share the journal's fsync.
+//
+// After a crash the journal says what the overlay was. If the operating system ran on (same boot id), every frame and byte is there. After a power loss what the journal
+// has of a small file counts, in order; of a larger one only what was fsynced, and the rest comes from what was published, so zeros never take the place
+// of good bytes.
 //
 // A program that saves by renaming a new file over the old one, without fsync, gets the old content or the new one after a power loss: the frame of such a rename
 // names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes are durable. Whoever syncs the journal sees to that first
@@ -61,6 +66,8 @@
 //	mu           the namespace; held over reads of the view and writes of the journal, not over fsyncs (a new journal excepted) or peers
 //	inode.mu     one inode's record and bytes; held over I/O on its file
 //
+// inode.syncing, one fsync of an inode, is taken before mu and held over fsyncs. Neither sealing a batch nor folding one holds mu: a fold's
+// result is shown, and the overlay fitted to it, at one instant (view.FoldShown).
 // The journal is replaced with mu and every inode's mu held, so whoever holds either may write to it.
 //
 // # Failures

@@ -18,7 +18,8 @@
 // name stays, since dropping the name would end inotify watches on it; a name is dropped only if it means another inode, and a removal
 // is told as one. The kernel's replies are ordered against this by its own locks: an invalidation of a name waits for the lookups
 // that go on in the directory, one of pages for the reads that hold them, and one of attributes makes it ignore answers asked for
-// before. Below .hypha all timeouts are 0 and files are read past the page cache.
+// before. Lists of directories are kept as well; a change in one drops its list behind the name, whose invalidation waits for those who read the
+// directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
 // Writes go through: the writeback cache (FUSE_WRITEBACK_CACHE) is off. With it a writer of many small blocks is seven times
 // faster, but the kernel then takes size and mtime of a regular file it knows from nobody but itself (fuse_get_cache_mask in
@@ -26,7 +27,8 @@
 // data for as long as the machine has memory. We tell programs a block size of 64 KiB instead, which makes stdio and coreutils write in such
 // units. For mapped files the kernel sends pages at msync, close and munmap, and asks for the times again afterwards.
 //
-// An appending write goes to the end that the drive knows, see handle.Write.
+// An appending write goes to the end that the drive knows, see handle.Write. A close sends no FLUSH (FOPEN_NOFLUSH): there is nothing it could
+// find out that the writes did not, and creating a small file is then three requests that somebody waits for, LOOKUP, CREATE and WRITE.
 //
 // # Permissions
 //
