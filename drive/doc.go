@@ -68,6 +68,7 @@
 //
 // inode.syncing, one fsync of an inode, is taken before mu and held over fsyncs. Neither sealing a batch nor folding one holds mu: a fold's
 // result is shown, and the overlay fitted to it, at one instant (view.FoldShown).
+//
 // The journal is replaced with mu and every inode's mu held, so whoever holds either may write to it.
 //
 // # Failures
