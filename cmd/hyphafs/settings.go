@@ -54,6 +54,9 @@ func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role)
 }
 
 func damaged(err error) error {
+	if errors.Is(err, state.ErrNewer) {
+		return fault.New(fault.Failed, "use that version, or another --state", "%w", err)
+	}
 	if errors.Is(err, state.ErrDamaged) {
 		return fault.New(fault.Damaged, "restore the file, or sign in anew with another --state", "%w", err)
 	}

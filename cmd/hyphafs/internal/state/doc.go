@@ -15,6 +15,12 @@
 //	control.sock  the running node's control socket
 //	log, log.old  what a node in the background logs
 //
+// # Format
+//
+// The version in config.json speaks for the whole directory: feeds, workspace and keys too. Who changes one of them so that a program of before would misread it counts
+// it up, and takes directories of before up or over; a program refuses a directory of a later version and touches nothing in it. The view has a version of its own, since it can be
+// dropped. integration/testdata/stores keeps one of every format, which has to open for ever.
+//
 // The directory has mode 0700, files 0600. Small files are written aside, fsynced, renamed and made durable by fsync of the directory, so
 // after a crash each is either the old one or the new one.
 //

@@ -28,6 +28,7 @@ var (
 	ErrNoNode  = errors.New("no node lives there")
 	ErrLocked  = errors.New("in use by another process")
 	ErrDamaged = errors.New("damaged file")
+	ErrNewer   = errors.New("made by a newer version of hyphafs")
 )
 
 // maxFile bounds config.json and node.key, in bytes.
@@ -35,7 +36,7 @@ const maxFile = 1 << 20
 
 // Config is what a node remembers of its first mount. It holds no secret.
 type Config struct {
-	Version     int      `json:"version"` // 1
+	Version     int      `json:"version"` // of the state directory
 	Domain      string   `json:"domain"`
 	Role        Role     `json:"role"`
 	Name        string   `json:"name"`
@@ -93,7 +94,10 @@ func (d Dir) Abandon() {
 	}
 }
 
-// Config reads what the node remembers: ErrNoNode if there is none, ErrDamaged if it cannot be understood.
+// version is the format of the whole state directory.
+const version = 1
+
+// Config reads what the node remembers: ErrNoNode if there is none, ErrNewer if the directory has a format of later, ErrDamaged if it cannot be understood.
 func (d Dir) Config() (Config, error) {
 	var c Config
 	data, err := d.read("config.json")
@@ -104,7 +108,10 @@ func (d Dir) Config() (Config, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return c, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
-	if c.Version != 1 || c.Domain == "" || (c.Role != SignUp && c.Role != SignIn) {
+	if c.Version > version {
+		return c, fmt.Errorf("%s: %w: its format is %d, this version knows %d", d, ErrNewer, c.Version, version)
+	}
+	if c.Version != version || c.Domain == "" || (c.Role != SignUp && c.Role != SignIn) {
 		return c, fmt.Errorf("%s: %w: not a version 1 configuration", path, ErrDamaged)
 	}
 	return c, nil
@@ -112,7 +119,7 @@ func (d Dir) Config() (Config, error) {
 
 // SetConfig makes c durable. On a new node it is the last thing written.
 func (d Dir) SetConfig(c Config) error {
-	c.Version = 1
+	c.Version = version
 	data, err := json.MarshalIndent(c, "", "\t")
 	if err != nil {
 		return err

@@ -89,7 +89,7 @@ func TestAbandonLeavesNodesAlone(t *testing.T) {
 
 func TestConfigRefusesDamage(t *testing.T) {
 	d := made(t)
-	for _, text := range []string{"", "{", "null", `{"version":2,"domain":"x","role":"sign-in"}`, `{"version":1,"role":"sign-in"}`,
+	for _, text := range []string{"", "{", "null", `{"version":0,"domain":"x","role":"sign-in"}`, `{"version":1,"role":"sign-in"}`,
 		`{"version":1,"domain":"x","role":"?"}`, strings.Repeat(" ", maxFile+1)} {
 		if err := os.WriteFile(filepath.Join(string(d), "config.json"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -97,6 +97,16 @@ func TestConfigRefusesDamage(t *testing.T) {
 		if _, err := d.Config(); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%.40q: %v", text, err)
 		}
+	}
+}
+
+func TestConfigOfLater(t *testing.T) {
+	d := made(t)
+	if err := os.WriteFile(filepath.Join(string(d), "config.json"), []byte(`{"version":2,"domain":"x","role":"sign-in"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Config(); !errors.Is(err, ErrNewer) || errors.Is(err, ErrDamaged) {
+		t.Error(err)
 	}
 }
 
