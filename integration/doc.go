@@ -20,6 +20,14 @@
 //	deps_test.go     the table of who may import whom
 //	*_test.go        one file for each thing a person does
 //
+// # Stores of every format
+//
+// testdata/stores has a state directory of each format, as the version of its time left it when it was killed, and a listing of what it has to show; TestStores opens
+// copies. Whoever counts up the version in config.json (package state) adds one, whose name is the version, with the last program that writes the old format and with the
+// first that writes the new:
+//
+//	HYPHAFS_MAKE_STORE=2 go test -count=1 -run TestMakeStore ./integration
+//
 // # Speed
 //
 // No test measures time. This prints medians of 5 rounds beside ext4, go-fuse's loopback and gocryptfs, as root and as an ordinary user, next to what
