@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"hyphafs.org/hyphafs/integration/faultfs"
 )
 
 // patience bounds every wait of a test; it is long because machines are shared, and never a measure of speed.
@@ -27,7 +29,10 @@ var (
 	scratch string // folder of everything the tests make, on a real disk
 )
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+func TestMain(m *testing.M) {
+	faultfs.Serve() // in the process that serves a failing disk it does not return
+	os.Exit(runAll(m))
+}
 
 func runAll(m *testing.M) int {
 	if job := os.Getenv(asWorker); job != "" {

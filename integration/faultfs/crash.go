@@ -21,8 +21,15 @@ type Loss struct {
 // Kept is no loss at all: what the death of a process leaves.
 var Kept = Loss{Keep: 100, Names: 100}
 
-// Crash returns the disk that a power loss right behind the first n operations leaves.
+// Crash returns the disk that a power loss right behind the first n operations leaves. If all is kept, rng is not used.
 func (l *Log) Crash(n int, loss Loss, rng *rand.Rand) *Disk {
+	if loss == Kept {
+		d := l.Base.Clone()
+		for i := range l.Ops[:n] {
+			d.Apply(&l.Ops[i])
+		}
+		return d
+	}
 	bytes, names := map[uint64]int{}, map[uint64]int{} // inode -> the operation up to which it is durable
 	last := 0
 	for i := range l.Ops[:n] {
