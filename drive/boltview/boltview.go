@@ -25,7 +25,7 @@ var bucket = []byte("view")
 type DB struct {
 	db     *bbolt.DB
 	reads  atomic.Uint64
-	failed atomic.Bool // a fault ended an Update: bbolt may hold its locks for good
+	failed atomic.Bool // bbolt met a fault and may hold its locks for good
 }
 
 // Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
@@ -63,28 +63,47 @@ func open(path string) (*DB, error) {
 
 // View runs fn on one state of the store.
 func (d *DB) View(fn func(view.Tx) error) error {
-	if d.reads.Add(1)%trimEvery == 0 {
-		if err := trim(d.db); err != nil {
-			return err
-		}
+	if d.failed.Load() {
+		return errFailed
 	}
-	return guarded(func() error {
-		return d.db.View(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+	began := false
+	err := guarded(func() error {
+		if d.reads.Add(1)%trimEvery == 0 {
+			if err := trim(d.db); err != nil {
+				return err
+			}
+		}
+		return d.db.View(func(tx *bbolt.Tx) error {
+			began = true
+			return fn(txn{tx.Bucket(bucket)})
+		})
 	})
+	if !began {
+		d.note(err)
+	}
+	return err
+}
+
+// errFailed says that the file is not used any more.
+var errFailed = fmt.Errorf("%w: an earlier call met a page that cannot be read", view.ErrDamaged)
+
+// note gives the file up if err is a fault in bbolt's own work: it may hold its locks for good.
+func (d *DB) note(err error) {
+	var f *fault
+	if errors.As(err, &f) {
+		d.failed.Store(true)
+	}
 }
 
 // Update runs fn and commits what it wrote, synced.
 func (d *DB) Update(fn func(view.Tx) error) error {
 	if d.failed.Load() {
-		return fmt.Errorf("%w: an earlier change met a page that cannot be read", view.ErrDamaged)
+		return errFailed
 	}
 	err := guarded(func() error {
 		return d.db.Update(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
 	})
-	var f *fault
-	if errors.As(err, &f) {
-		d.failed.Store(true)
-	}
+	d.note(err)
 	return err
 }
 
