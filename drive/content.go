@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
@@ -116,15 +117,10 @@ func (d *Drive) block(ctx context.Context, id record.ID, at record.Extent, n uin
 	}
 	sealed, err := feed.Block(key.seq)
 	if errors.Is(err, hypercore.ErrNotStored) {
-		waiting, cancel := context.WithTimeout(ctx, d.cfg.ReadTimeout)
-		defer cancel()
-		sealed, err = feed.Get(waiting, key.seq)
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return nil, fmt.Errorf("block %d of inode %s: %w", n, id, ErrUnavailable)
-		}
+		sealed, err = d.await(ctx, feed, key)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("block %d of inode %s: %w", n, id, err)
 	}
 	plain, err := d.cfg.Keys.OpenBlock(at.Feed, id, n, sealed)
 	if err != nil {
@@ -132,6 +128,25 @@ func (d *Drive) block(ctx context.Context, id record.ID, at record.Extent, n uin
 	}
 	d.cache.Add(key, plain)
 	return plain, nil
+}
+
+// oneFailure is how long after a wait in vain another one for the same block fails at once: the kernel reads twice before it gives up, first ahead of the program and
+// then for it.
+const oneFailure = time.Second
+
+// await waits for a block that is not here, at most Config.ReadTimeout: ErrUnavailable then.
+func (d *Drive) await(ctx context.Context, feed *hypercore.Feed, at blockAt) ([]byte, error) {
+	if failed, ok := d.absent.Get(at); ok && time.Since(failed) < oneFailure {
+		return nil, ErrUnavailable
+	}
+	waiting, cancel := context.WithTimeout(ctx, d.cfg.ReadTimeout)
+	defer cancel()
+	sealed, err := feed.Get(waiting, at.seq)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		d.absent.Add(at, time.Now())
+		return nil, ErrUnavailable
+	}
+	return sealed, err
 }
 
 // truncate changes the size of a file: what lies beyond a smaller one is gone, a larger one ends with a hole.

@@ -11,7 +11,8 @@
 //	          conflicts.go status.go alarm.go        what a person is told, and asked
 //
 // The feeds are the truth, the view (package view) a pure fold of them, the overlay this node's alone. A call looks into the overlay first and then into
-// the view. It never waits for a signature, the trie or a peer; only reading a block that is not here does (Config.ReadTimeout, then ErrUnavailable).
+// the view. It never waits for a signature, the trie or a peer; only reading a block that is not here does (Config.ReadTimeout, then ErrUnavailable),
+// and so changing a part of one.
 //
 // # Overlay and journal
 //

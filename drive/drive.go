@@ -32,9 +32,10 @@ type Drive struct {
 	own     *hypercore.Feed // nil without one
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
-	small   atomic.Int64 // bytes of all small files
-	granted atomic.Int64 // bytes that may be written before the disk is asked again what is free
-	batch   int          // batchRecords, but in tests
+	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
+	small   atomic.Int64                   // bytes of all small files
+	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
+	batch   int                            // batchRecords, but in tests
 
 	writable atomic.Bool
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
@@ -105,6 +106,9 @@ func (c *Config) setDefaults() {
 }
 
 func (d *Drive) start(ctx context.Context) (err error) {
+	if d.absent, err = lru.New[blockAt, time.Time](1024); err != nil {
+		return err
+	}
 	if d.cache, err = lru.New[blockAt, []byte](max(d.cfg.BlockCache/record.BlockSize, 4)); err != nil {
 		return err
 	}

@@ -69,7 +69,9 @@
 // waits for our answer, and the goroutine that invalidates may wait for these.
 //
 // Requests that change something run to their end although the caller is interrupted: they are local. Reads, which may wait for a peer,
-// end with EINTR. An error without a number of its own is EIO and is logged once, with the path.
+// end with EINTR, and so does what has to read first: a write, truncation or fallocate that changes a part of a block that is not here.
+// What the kernel reads ahead for a program it goes on waiting for when the program is gone, at most the drive's read timeout; until then it keeps
+// these pages locked, so a write to one of them waits. An error without a number of its own is EIO and is logged once, with the path.
 //
 // # Sources
 //

@@ -58,7 +58,6 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 // overwrite what the peer appended. If the two differ, the kernel is told that its pages are wrong.
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	flags := writing(ctx)
-	ctx = whole(ctx)
 	kill := flags&flagKill != 0 && h.privileged(ctx)
 	var n int
 	var err error
@@ -117,7 +116,6 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 		return syscall.EFBIG
 	}
 	kill := killsPriv(ctx)
-	ctx = whole(ctx)
 	err := h.file.Allocate(ctx, mode, int64(off), int64(size))
 	if err == nil && kill && h.privileged(ctx) {
 		_, err = h.file.SetAttr(ctx, drive.AttrChange{KillPriv: true})

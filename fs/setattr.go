@@ -13,7 +13,6 @@ import (
 // Setattr answers chmod(2), chown(2), truncate(2), utimensat(2) and what the kernel does by itself at O_TRUNC. Who may
 // change what, and sgid of a caller outside the group, the kernel has settled (default_permissions).
 func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	ctx = whole(ctx)
 	change := n.tree.change(in)
 	var a drive.Attr
 	var err error

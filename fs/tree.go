@@ -139,5 +139,6 @@ func killsPriv(ctx context.Context) bool {
 }
 
 // whole is ctx without its end. Changes are local and quick, and must not stop half-way because a signal came: every
-// signal, Go's own preemption included, cancels the context of a request.
+// signal, Go's own preemption included, cancels the context of a request. Writes, truncations and fallocates keep theirs: the drive heeds it only while it
+// waits for the rest of a block that changes in part, before it changes anything of that.
 func whole(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
