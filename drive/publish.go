@@ -200,17 +200,23 @@ func (p *picker) include(e *entry, depth int) bool {
 		}
 	}
 	p.chosen[e] = true
-	if e.under != e.id { // what the view shows there has to stay somewhere, or to be deleted
-		if in := p.d.overlay.inodes[e.under]; in != nil && in.gone && in.isDirty() && !p.isReady(e.under) {
-			p.force(in)
-		}
-		for _, other := range p.d.overlay.naming[e.under] {
-			if !other.gone {
-				p.include(other, depth+1)
-			}
-		}
+	if e.under != e.id {
+		p.account(e.under, depth)
 	}
 	return true
+}
+
+// account sees to an inode that loses a name which others know: it has to stay somewhere, or to be deleted with the name, for without that it would be shown there
+// again.
+func (p *picker) account(id record.ID, depth int) {
+	if in := p.d.overlay.inodes[id]; in != nil && in.gone && in.isDirty() && !p.isReady(id) {
+		p.force(in)
+	}
+	for _, other := range p.d.overlay.naming[id] {
+		if !other.gone {
+			p.include(other, depth+1)
+		}
+	}
 }
 
 // force makes an inode without bytes, a directory or a removed one, ready before its time.
@@ -232,8 +238,8 @@ func (c *candidate) take() {
 	c.present = append(blockset(nil), c.in.present...)
 }
 
-// includeGone chooses a removed entry, and with it the deletion of its inode: without that the file would be shown again. The end of a move waits for the
-// entry that the move made.
+// includeGone chooses a removed entry, and with it what becomes of its inode and of the one that others see there. The end of a move waits for the entry that the
+// move made.
 func (p *picker) includeGone(e *entry) {
 	if p.d.staysHere(e.dir, e.name) {
 		return
@@ -245,10 +251,11 @@ func (p *picker) includeGone(e *entry) {
 			}
 		}
 	}
-	if in := p.d.overlay.inodes[e.id]; in != nil && in.isDirty() && !p.isReady(e.id) {
-		p.force(in)
-	}
 	p.chosen[e] = true
+	p.account(e.id, 0)
+	if e.under != e.id {
+		p.account(e.under, 0)
+	}
 }
 
 // cut encodes what was chosen: deletions of inodes, then entries, then inodes, so that a fold on the way never takes a file for orphaned.

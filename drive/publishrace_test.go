@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 
 	"hyphafs.org/hyphafs/drive/record"
 )
@@ -15,12 +16,13 @@ import (
 // a name means what the last call made of it.
 func TestNamesWhilePublishing(t *testing.T) {
 	w := newWorld(t, 1)
+	w.cfg.Quiet, w.cfg.Overdue = 40*time.Millisecond, 300*time.Millisecond // of a clock that counts
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for ctx.Err() == nil {
-			if err := w.Publish(context.WithoutCancel(ctx)); err != nil {
+		for i := 0; ctx.Err() == nil; i++ {
+			if err := w.publish(context.WithoutCancel(ctx), i%2 == 0); err != nil { // everything, or what was quiet
 				t.Error(err)
 			}
 		}

@@ -126,16 +126,19 @@ func (l *load) watch(length time.Duration) (samples []memory) {
 	}
 }
 
-// end waits for all processes. If one hangs, the node tells what its goroutines do.
+// end waits for all processes; when one failed, the others are not waited for. If one hangs, the node tells what its goroutines do.
 func (l *load) end() {
 	l.t.Helper()
 	limit := time.After(patience)
-	failed := 0
+	failed := false
 	for range l.cmds {
 		select {
 		case err := <-l.ended:
-			if err != nil {
-				failed++
+			if err != nil && !failed {
+				failed = true
+				for _, cmd := range l.cmds {
+					_ = cmd.Process.Kill() // some have ended
+				}
 			}
 		case <-limit:
 			_ = l.node.cmd.Process.Signal(syscall.SIGQUIT)
@@ -147,8 +150,8 @@ func (l *load) end() {
 			l.t.Fatalf("processes hang\n%s\n%s", l.errors, tail(l.node.stderr.String(), 200_000))
 		}
 	}
-	if failed > 0 {
-		l.t.Fatalf("%d processes failed:\n%s", failed, tail(l.errors.String(), 10_000))
+	if failed {
+		l.t.Fatalf("a process failed:\n%s", tail(l.errors.String(), 10_000))
 	}
 	ops := map[string]int{}
 	for _, out := range l.output {
