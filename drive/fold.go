@@ -12,8 +12,12 @@ import (
 	"hyphafs.org/hyphafs/drive/view"
 )
 
-// foldBatch is how many entries are folded at once. The namespace is locked only while they are shown.
-const foldBatch = 256
+// foldBatch is how many entries are folded at once. The namespace is locked only while they are shown. ownFoldBatch is more than one publish makes, of
+// which nothing may be shown by halves: a file whose new name comes later in it would look like one in conflict.
+const (
+	foldBatch    = 256
+	ownFoldBatch = 4 * batchRecords
+)
 
 // FeedSet returns the feeds that are replicated.
 func (d *Drive) FeedSet() *FeedSet { return d.feeds }
@@ -71,10 +75,14 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 		return err
 	}
 	at = max(at, 1)
+	most := uint64(foldBatch)
+	if feed == d.self {
+		most = ownFoldBatch
+	}
 	for at < log.Len() && log.Has(at) {
 		var entries []view.Entry
 		next := at
-		for ; next < at+foldBatch && next < log.Len() && log.Has(next); next++ {
+		for ; next < at+most && next < log.Len() && log.Has(next); next++ {
 			e, err := d.db.Entry(feed, next)
 			if errors.Is(err, hyperdb.ErrBadEntry) {
 				d.cfg.Log.Warn("entry passed over", "feed", feed.String(), "seq", next, "err", err)
