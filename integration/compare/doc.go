@@ -3,7 +3,7 @@
 //
 //	integration/compare.sh                              everything, as root and as an ordinary user
 //	AS=root integration/compare.sh -run 'random 4-KiB read, cold' -systems hyphafs,loopback -rounds 3 -size 256
-//	JUICEFS=/usr/local/bin/juicefs TMPDIR=/mnt/disk integration/compare.sh -million -entries 1000000 -run 'million|rename'
+//	JUICEFS=/usr/local/bin/juicefs TMPDIR=/mnt/disk integration/compare.sh -many 1000000 -entries 1000000 -run 'mount with|rename'
 //
 // # What is measured
 //

@@ -25,7 +25,7 @@ type settings struct {
 	size              int64 // bytes of the big file
 	files             int   // of the tree of small files
 	entries           int   // of the directory that is renamed
-	million           bool  // run the row of a million files
+	many              int   // files that a mount begins with; 0: not measured
 	user              int   // become this user in a private mount namespace; 0: stay
 	root              *dropper
 }
@@ -52,7 +52,7 @@ func parse(args []string) (settings, error) {
 	flags.Int64Var(&s.size, "size", 1024, "`MIB` of the big file")
 	flags.IntVar(&s.files, "files", 10_000, "`N` files of 4 KiB in folders of 100")
 	flags.IntVar(&s.entries, "entries", 10_000, "rename a directory of `N` entries")
-	flags.BoolVar(&s.million, "million", false, "also mount with 1,000,000 files (takes minutes)")
+	flags.IntVar(&s.many, "many", 0, "also mount with `N` files; 1000000 takes many minutes")
 	flags.IntVar(&s.user, "user", 0, "as root: do it all as the user `UID`, who mounts through fusermount3")
 	helped := flags.Bool("helped", false, "descriptors 3 and 4 lead to a process that drops the caches (set by -user)")
 	if err := flags.Parse(args); err != nil {
