@@ -157,7 +157,7 @@ func (d *inodeDecoder) extent(b []byte) error {
 }
 
 func (d *inodeDecoder) xattr(b []byte) error {
-	var x Xattr
+	x := Xattr{Value: []byte{}} // a value that is not there is an empty one
 	_, err := decode(b, func(f field) (bool, error) {
 		switch f.number {
 		case 1:
