@@ -20,7 +20,7 @@ func (id ID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]
 func ParseID(s string) (ID, error) {
 	var id ID
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) != len(id) {
+	if err != nil || len(b) != len(id) || len(s) != base64.RawURLEncoding.EncodedLen(len(id)) { // base64 passes over line ends
 		return ID{}, errors.New("an inode id is 16 characters of base64url")
 	}
 	copy(id[:], b)
