@@ -126,13 +126,13 @@ func (r *Reader) First() (Frame, error) {
 		switch {
 		case err != nil:
 			return Frame{}, err
-		case ok:
-			r.rest = rest
-			return f, nil
-		case need == 0:
+		case need == 0 && !ok:
 			r.rest = rest // a keepalive
 			continue
-		case need > maxFirst:
+		case len(r.rest)-len(rest) <= maxFirst && ok:
+			r.rest = rest
+			return f, nil
+		case ok || len(r.rest)+need > maxFirst:
 			return Frame{}, fmt.Errorf("first frame has more than %d bytes: %w", maxFirst, ErrFrame)
 		}
 		var chunk [maxFirst]byte
