@@ -1,0 +1,351 @@
+package integration
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// amounts are how much of each the limits tests make: the on demand (see doc.go), by default what takes seconds.
+type amounts struct{ entries, links, files int }
+
+func limits() amounts {
+	if os.Getenv("HYPHAFS_TEST_LIMITS") == "full" {
+		return amounts{entries: 100_000, links: 65_000, files: 1_000_000}
+	}
+	return amounts{entries: 10_000, links: 3_000, files: 20_000}
+}
+
+// takes logs how long a step took: for who reads the log, nothing depends on it.
+func takes(t *testing.T, what string, do func()) {
+	t.Helper()
+	start := time.Now()
+	do()
+	t.Logf("%s: %v", what, time.Since(start).Round(time.Millisecond))
+}
+
+// publish makes n publish everything.
+func (n *node) publish() {
+	n.t.Helper()
+	if out, err := n.run("sync", n.dir); err != nil {
+		n.t.Fatalf("sync: %v\n%s", err, out)
+	}
+}
+
+// TestNames makes names of every byte that a name may have, and of the greatest length, and looks for them on a second node.
+func TestNames(t *testing.T) {
+	desktop, laptop := pair(t)
+	var all []byte
+	var names []string
+	for b := 1; b < 256; b++ {
+		if b == '/' {
+			continue
+		}
+		all = append(all, byte(b))
+		if b != '.' {
+			names = append(names, string([]byte{byte(b)}), strings.Repeat(string([]byte{byte(b)}), 255))
+		}
+	}
+	names = append(names, string(all), strings.Repeat("é", 127)+"e", "...", " . ")
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(desktop.dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, at := range []struct {
+		name  string
+		errno unix.Errno
+	}{{strings.Repeat("n", 256), unix.ENAMETOOLONG}, {".hypha", unix.EEXIST}} {
+		if err := unix.Mkdir(desktop.dir+"/"+at.name, 0o755); !errors.Is(err, at.errno) {
+			t.Errorf("mkdir of %d bytes: %v, want %v", len(at.name), err, at.errno)
+		}
+	}
+	slices.Sort(names)
+	for _, n := range []*node{desktop, laptop} {
+		eventually(t, "all names on "+n.dir, func() bool { return slices.Equal(namesIn(t, n.dir), names) })
+		for _, name := range names {
+			path := n.dir + "/" + name // Join would clean it
+			if got, err := os.ReadFile(path); err != nil || string(got) != name {
+				t.Errorf("%q on %s: %q, %v", name, n.dir, got, err)
+			}
+		}
+	}
+	for _, name := range names {
+		if err := os.Remove(laptop.dir + "/" + name); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "no name on the desktop", func() bool { return len(namesIn(t, desktop.dir)) == 0 })
+	for _, n := range []*node{desktop, laptop} {
+		n.stop()
+		n.check()
+	}
+}
+
+// namesIn returns the names in dir, ascending.
+func namesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := d.Readdirnames(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestPaths makes the longest paths that a system call takes, 4,095 bytes and a NUL, once of long names and once of short ones, which is the deepest tree.
+func TestPaths(t *testing.T) {
+	desktop, laptop := pair(t)
+	for _, name := range []string{strings.Repeat("long", 60), "d"} {
+		var below string
+		for {
+			next := below + "/" + name
+			if len(desktop.dir)+len(next)+len("/file") > 4095 {
+				break
+			}
+			if err := os.Mkdir(desktop.dir+next, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			below = next
+		}
+		below += "/"
+		below += strings.Repeat("f", min(4095-len(desktop.dir)-len(below), 255))
+		if err := os.WriteFile(desktop.dir+below, []byte(below), 0o644); err != nil {
+			t.Fatalf("path of %d bytes: %v", len(desktop.dir+below), err)
+		}
+		t.Logf("path of %d bytes, %d folders deep", len(desktop.dir+below), strings.Count(below, "/")-1)
+		eventually(t, "the file at the end of the path on the laptop", func() bool {
+			got, err := os.ReadFile(laptop.dir + below) // a shorter mount point: its path is no longer than the other
+			return err == nil && string(got) == below
+		})
+	}
+	for _, name := range namesIn(t, laptop.dir) {
+		if err := os.RemoveAll(filepath.Join(laptop.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "nothing on the desktop", func() bool { return len(namesIn(t, desktop.dir)) == 0 })
+	for _, n := range []*node{desktop, laptop} {
+		n.stop()
+		n.check()
+	}
+}
+
+// TestHole makes a file of 1 TiB that is a hole but for its two ends and a page in the middle. It costs what its bytes cost, on both nodes.
+func TestHole(t *testing.T) {
+	desktop, laptop := pair(t)
+	const size, middle = 1 << 40, 1<<39 + 12345
+	data := bytes.Repeat([]byte("data"), 1024)
+	path := filepath.Join(desktop.dir, "sparse")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []int64{size - int64(len(data)), middle, 0} {
+		if _, err := f.WriteAt(data, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	desktop.publish()
+	eventually(t, "the file on the laptop", func() bool {
+		info, err := os.Stat(filepath.Join(laptop.dir, "sparse"))
+		return err == nil && info.Size() == size
+	})
+	holes := func(n *node) {
+		t.Helper()
+		f, err := os.Open(filepath.Join(n.dir, "sparse"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Size != size || st.Blocks*512 > 1<<20 {
+			t.Errorf("%s: size %d, %d blocks, %v", n.dir, st.Size, st.Blocks, err)
+		}
+		const block = 64 << 10
+		at := int64(0)
+		for _, want := range [][2]int64{{0, block}, {middle &^ (block - 1), middle&^(block-1) + block}, {size - block, size}} {
+			from, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE); err != nil || [2]int64{from, at} != want {
+				t.Errorf("%s: data from %d to %d, %v; want %v", n.dir, from, at, err, want)
+			}
+		}
+		for off, want := range map[int64][]byte{0: data, middle: data, size - int64(len(data)): data, size / 3: make([]byte, len(data))} {
+			got := make([]byte, len(data))
+			if _, err := f.ReadAt(got, off); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: at %d: %v, or other bytes", n.dir, off, err)
+			}
+		}
+	}
+	holes(desktop)
+	holes(laptop)
+	if err := os.Truncate(filepath.Join(laptop.dir, "sparse"), middle+1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the shorter file on the desktop", func() bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Size() == middle+1
+	})
+	for _, n := range []*node{desktop, laptop} {
+		n.stop()
+		n.check()
+	}
+}
+
+// TestManyEntries makes a folder of very many entries, lists it, looks for it on a second node and removes it there.
+func TestManyEntries(t *testing.T) {
+	desktop, laptop := pair(t)
+	n := limits().entries
+	dir := filepath.Join(desktop.dir, "folder")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	takes(t, fmt.Sprintf("create %d", n), func() {
+		for i := range n {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("entry ", i)), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	count := func(of *node) int {
+		names, err := os.ReadDir(filepath.Join(of.dir, "folder"))
+		if err != nil {
+			return -1
+		}
+		return len(slices.CompactFunc(names, func(a, b os.DirEntry) bool { return a.Name() == b.Name() }))
+	}
+	takes(t, "list", func() {
+		if got := count(desktop); got != n {
+			t.Fatalf("%d entries, want %d", got, n)
+		}
+	})
+	takes(t, "publish", desktop.publish)
+	takes(t, "list again", func() {
+		if got := count(desktop); got != n {
+			t.Fatalf("%d entries, want %d", got, n)
+		}
+	})
+	takes(t, "arrive on the laptop", func() {
+		eventually(t, "all entries on the laptop", func() bool { return count(laptop) == n })
+	})
+	takes(t, "remove on the laptop", func() {
+		if err := os.RemoveAll(filepath.Join(laptop.dir, "folder")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	takes(t, "publish the removal", laptop.publish)
+	eventually(t, "no folder on the desktop", func() bool { return count(desktop) < 0 })
+	for _, n := range []*node{desktop, laptop} {
+		n.stop()
+		n.check()
+	}
+}
+
+// TestManyLinks gives one file very many names.
+func TestManyLinks(t *testing.T) {
+	desktop, laptop := pair(t)
+	n := limits().links
+	name := func(of *node, i int) string { return filepath.Join(of.dir, "links", fmt.Sprint("link ", i)) }
+	if err := os.Mkdir(filepath.Join(desktop.dir, "links"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name(desktop, 0), []byte("one file"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	links := func(of *node, i int) int {
+		var st unix.Stat_t
+		if err := unix.Stat(name(of, i), &st); err != nil {
+			return 0
+		}
+		return int(st.Nlink)
+	}
+	takes(t, fmt.Sprintf("make %d links", n), func() {
+		for i := 1; i < n; i++ {
+			if err := os.Link(name(desktop, 0), name(desktop, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if got := links(desktop, n/2); got != n {
+		t.Errorf("%d links before publishing, want %d", got, n)
+	}
+	takes(t, "publish", desktop.publish)
+	if got := links(desktop, n-1); got != n {
+		t.Errorf("%d links, want %d", got, n)
+	}
+	takes(t, "arrive on the laptop", func() {
+		eventually(t, "all links on the laptop", func() bool { return links(laptop, 0) == n })
+	})
+	takes(t, "remove all but one on the laptop", func() {
+		for i := range n - 1 {
+			if err := os.Remove(name(laptop, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	takes(t, "publish the removal", laptop.publish)
+	eventually(t, "one link on the desktop", func() bool { return links(desktop, n-1) == 1 })
+	if got, err := os.ReadFile(name(desktop, n-1)); err != nil || string(got) != "one file" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, n := range []*node{desktop, laptop} {
+		n.stop()
+		n.check()
+	}
+}
+
+// TestManyFiles makes a drive of very many files, mounts it anew, walks over it and checks it.
+func TestManyFiles(t *testing.T) {
+	n := limits().files
+	desktop := newNode(t, "Hypha")
+	desktop.signUp("Desktop")
+	takes(t, fmt.Sprintf("create %d", n), func() {
+		for i := range n {
+			dir := filepath.Join(desktop.dir, fmt.Sprintf("folder %04d", i/1000))
+			if i%1000 == 0 {
+				if err := os.Mkdir(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("file %d", i)), []byte("content"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	takes(t, "publish", desktop.publish)
+	t.Logf("peak resident memory %d MiB", desktop.peakMemory()>>20)
+	takes(t, "unmount", desktop.stop)
+	takes(t, "mount", func() { desktop.mount() })
+	t.Logf("peak resident memory %d MiB", desktop.peakMemory()>>20)
+	takes(t, "walk", func() {
+		files := 0
+		err := filepath.WalkDir(desktop.dir, func(_ string, d os.DirEntry, err error) error {
+			files += b2i(err == nil && d.Type().IsRegular())
+			return err
+		})
+		if err != nil || files != n {
+			t.Errorf("%d files, %v, want %d", files, err, n)
+		}
+	})
+	t.Logf("peak resident memory %d MiB", desktop.peakMemory()>>20)
+	desktop.stop()
+	takes(t, "check", desktop.check)
+}
