@@ -150,6 +150,36 @@ func TestBatches(t *testing.T) {
 	}
 }
 
+// TestLinkOutlivesName: of a file that got a new name and lost its old one, both go into one batch, however small that is, or it would be shown where it was.
+func TestLinkOutlivesName(t *testing.T) {
+	w := newWorld(t, 1)
+	w.batch = 1
+	ctx := t.Context()
+	for round := range 20 { // the entries are picked in no order
+		old, now := fmt.Sprint("old ", round), fmt.Sprint("new ", round)
+		id, other := w.put(record.Root, old, "text"), w.put(record.Root, fmt.Sprint("other ", round), "text")
+		w.publishNow()
+		if _, err := w.Link(ctx, other, record.Root, fmt.Sprint("takes the room ", round)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Link(ctx, id, record.Root, now); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Remove(ctx, record.Root, old, false); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.later(2 * time.Second)
+			if a, err := w.Lookup(ctx, record.Root, old); !errors.Is(err, ErrNotExist) {
+				t.Fatalf("the old name is back: %+v, %v", a, err)
+			}
+			if a, err := w.Lookup(ctx, record.Root, now); err != nil || a.ID != id || a.Nlink != 1 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+		}
+	}
+}
+
 // brokenKV fails while it is told to.
 type brokenKV struct {
 	view.KV
