@@ -55,11 +55,15 @@ func (s *Server) Done() <-chan struct{} { return s.ended }
 func (s *Server) Wait(ctx context.Context) error {
 	select {
 	case <-s.ended:
-		s.workers.Wait()
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case <-s.ended: // often why ctx ended, too
+		default:
+			return ctx.Err()
+		}
 	}
+	s.workers.Wait()
+	return nil
 }
 
 // Changed tells the kernel what peers changed. It never blocks and may be called with locks held: a goroutine of the
