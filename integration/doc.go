@@ -35,6 +35,14 @@
 //
 //	integration/compare.sh
 //
+// # Longer runs
+//
+// TestExerciser does what xfstests' fsx does, 1,500 steps on each of three files; the long run of a release is 200,000. TestLimits makes names,
+// paths, sparse files, entries and links as large as they may be, but few; TestManyFiles makes a million files, only on demand.
+//
+//	HYPHAFS_TEST_EXERCISES=200000 HYPHAFS_TEST_SEED=7 go test -timeout 3h -run TestExerciser ./integration
+//	HYPHAFS_TEST_LIMITS=full go test -timeout 3h -v -run 'TestLimits|TestManyFiles' ./integration
+//
 // # Fuzzing
 //
 // Every decoder of bytes from a disk, a peer, the kernel or a person has a fuzz target beside it that asserts more than the absence of panics: errors
