@@ -3,6 +3,7 @@ package drive
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -236,5 +237,29 @@ func TestFoldFailsBehindBatch(t *testing.T) {
 		if cs, err := w.Conflicts(t.Context()); err != nil || len(cs) > 0 {
 			t.Errorf("node %d: conflicts %+v, %v", w.n, cs, err)
 		}
+	}
+}
+
+// TestPeerWinsBehindTheOverlay: a peer's version arrives while the file is changed here, and has the greater stamp. Until ours is published ours is
+// what is shown; then the kernel, which knows nothing but ours, is told that it is not.
+func TestPeerWinsBehindTheOverlay(t *testing.T) {
+	a, b := twoNodes(t)
+	id := a.put(record.Root, "f", "before")
+	meet(t, a, b)
+	a.put(record.Root, "f", "here")
+	b.now = b.now.Add(time.Hour)
+	b.put(record.Root, "f", "there")
+	b.publishNow()
+	exchange(t, b, a)
+	if got, err := a.read(id); got != "here" || err != nil {
+		t.Fatalf("%q, %v", got, err)
+	}
+	a.notices = nil // told when the peer's version came
+	a.publishNow()
+	if got, err := a.read(id); got != "there" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if !slices.Contains(a.notices, Change{ID: id}) {
+		t.Errorf("the kernel is told %v", a.notices)
 	}
 }

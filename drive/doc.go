@@ -37,6 +37,9 @@
 // (syncJournal), so what was acknowledged is never held back by it, and the rename itself waits for no disk. In turn the bytes of a file
 // that lost its last name are freed only when that is durable.
 //
+// What a peer changes in a file that is open or changed here is shown when the overlay lets go of it: after the last close, and when ours is published. All who open it
+// until then see the same version, since one inode has one page cache. The kernel is told then once more (forget), whichever version won.
+//
 // A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew).
 //
 // A peer's change may contradict a move that is not published yet: the same directory moved elsewhere, or a cycle. Only records can be settled by the

@@ -86,13 +86,9 @@ func (f *File) Close() error {
 		if in.opens > 0 {
 			return
 		}
-		stale := in.stale
 		d.bury(in.id)
 		if d.overlay.inodes[in.id] == in {
 			d.release(in)
-		}
-		if stale {
-			d.notice(Change{ID: in.id})
 		}
 	})
 	return nil

@@ -118,7 +118,7 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 
 // folded takes up that entries of feed changed the view. Called with mu held.
 func (d *Drive) folded(feed hypercore.Key, changes []view.Change) error {
-	for _, c := range d.settle(changes) {
+	for _, c := range d.settle(feed, changes) {
 		if feed != d.self || c.Name != "" { // the kernel made our own changes, but may not know what a name in conflict became
 			d.notices = append(d.notices, Change(c))
 		}
@@ -129,8 +129,8 @@ func (d *Drive) folded(feed hypercore.Key, changes []view.Change) error {
 	return d.hasten()
 }
 
-// settle fits the overlay to a view that just changed, and returns the changes that the overlay does not hide. Called with mu held.
-func (d *Drive) settle(changes []view.Change) []view.Change {
+// settle fits the overlay to a view that entries of feed just changed, and returns the changes that the overlay does not hide. Called with mu held.
+func (d *Drive) settle(feed hypercore.Key, changes []view.Change) []view.Change {
 	shown := changes[:0]
 	var named []record.ID
 	for _, c := range changes {
@@ -160,7 +160,7 @@ func (d *Drive) settle(changes []view.Change) []view.Change {
 		if in := d.overlay.inodes[c.ID]; in != nil {
 			in.published = in.published || !in.inFlight && d.inView(c.ID) // of one in flight finish knows
 			in.mu.Lock()
-			in.stale = in.stale || !in.dirty
+			in.stale = in.stale || feed != d.self
 			busy := in.dirty || in.opens > 0
 			in.mu.Unlock()
 			if !busy {

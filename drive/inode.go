@@ -222,6 +222,9 @@ func (d *Drive) release(in *inode) {
 // forget drops an inode from memory, its bytes and its journal items. Called with mu held for writing.
 func (d *Drive) forget(in *inode) {
 	delete(d.overlay.inodes, in.id)
+	if in.stale {
+		d.notice(Change{ID: in.id})
+	}
 	if in.journalled.Load() {
 		var f frame
 		f.inodeDone(in)

@@ -31,7 +31,7 @@ type inode struct {
 	base        []record.Version
 	dirty       bool // to be published
 	gone        bool // it has no name any more
-	stale       bool // a peer changed it while it is open: let go at the last close
+	stale       bool // a peer changed it: what the kernel has of it may be wrong when the overlay lets go
 	changes     uint64
 	first, last time.Time // first and last change since it was published
 	backing     hypercore.File
