@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -335,6 +337,50 @@ func TestAgainstModel(t *testing.T) {
 		b.stop()
 		if t.Failed() { // what stop checks
 			rt.Fatal("the stores do not check")
+		}
+	})
+}
+
+// TestAgainstModelWhilePublishing is TestAgainstModel while everything is being published all the time.
+func TestAgainstModelWhilePublishing(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := twoNodes(t)
+		m := &machine{t: rt, w: a, other: b, root: &modelNode{names: map[string]*modelNode{}}}
+		a.batch = rapid.SampledFrom([]int{1, 3, batchRecords}).Draw(rt, "batch")
+		var group sync.WaitGroup
+		var stop atomic.Bool
+		group.Go(func() {
+			for !stop.Load() {
+				if err := a.Publish(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		defer group.Wait()
+		defer stop.Store(true)
+		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 9).Draw(rt, "op") {
+			case 0:
+				m.mkdir()
+			case 1, 2, 3:
+				m.write()
+			case 4, 5:
+				m.remove()
+			case 6:
+				m.link()
+			default:
+				m.rename()
+			}
+			m.check(a)
+		}
+		stop.Store(true)
+		group.Wait()
+		a.publishNow()
+		m.check(a)
+		exchange(t, a, b)
+		m.check(b)
+		if cs, err := a.Conflicts(t.Context()); err != nil || len(cs) > 0 {
+			rt.Fatalf("conflicts %+v %v", cs, err)
 		}
 	})
 }

@@ -484,10 +484,11 @@ func (d *Drive) intend(c *cut, first uint64) error {
 	}, func(int, int, *entry) {})
 	f.item(itemIntent, b)
 	c.each(func(_ int, cand *candidate) { // what changed since it was picked is marked as such by coming after
-		if in := cand.in; in.changes != cand.changes {
-			in.mu.RLock()
+		in := cand.in
+		in.mu.RLock()
+		defer in.mu.RUnlock()
+		if in.changes != cand.changes {
 			f.inode(in)
-			in.mu.RUnlock()
 		}
 	}, func(int, int, *entry) {})
 	return d.log(&f)
