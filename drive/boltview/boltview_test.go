@@ -77,3 +77,28 @@ func TestPagesThatCannotBeRead(t *testing.T) {
 		t.Errorf("open: %v %v", db, err)
 	}
 }
+
+// TestPagesOfAnotherKind: a file whose pages are not what they have to be is damaged, and ends no process.
+func TestPagesOfAnotherKind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "view.db")
+	db, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 2 * os.Getpagesize(); i < len(b); i++ { // behind the two meta pages
+		b[i] = 0xfe
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if db, err := Open(path); !errors.Is(err, view.ErrDamaged) {
+		t.Errorf("open: %v %v", db, err)
+	}
+}
