@@ -264,3 +264,47 @@ func TestPeerWinsBehindTheOverlay(t *testing.T) {
 		t.Errorf("the kernel is told %v", a.notices)
 	}
 }
+
+// TestRemovedTree: a removed tree goes out in batches too small for it. At no time is any of it shown again.
+func TestRemovedTree(t *testing.T) {
+	w := newWorld(t, 1)
+	w.batch = 3
+	top := w.mkdir(record.Root, "top")
+	for i := range 5 {
+		dir := w.mkdir(top, fmt.Sprint("dir ", i))
+		for k := range 5 {
+			w.put(dir, fmt.Sprint("file ", k), "text")
+		}
+	}
+	w.publishNow()
+	for i := range 5 {
+		dir := w.path("top", fmt.Sprint("dir ", i))
+		for k := range 5 {
+			if err := w.Remove(t.Context(), dir, fmt.Sprint("file ", k), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Remove(t.Context(), top, fmt.Sprint("dir ", i), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for w.overlay.count > 0 {
+		before := w.own.Len()
+		due := w.due(true)
+		if err := w.publishContent(t.Context(), due); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.publishRecords(t.Context(), due, true); err != nil {
+			t.Fatal(err)
+		}
+		if w.own.Len() == before {
+			t.Fatalf("%d entries are never published", w.overlay.count)
+		}
+		if left, err := w.ReadDir(t.Context(), top); len(left) > 0 || err != nil {
+			t.Fatalf("shown again: %v, %v", left, err)
+		}
+	}
+	if err := w.Remove(t.Context(), record.Root, "top", true); err != nil {
+		t.Error(err)
+	}
+}

@@ -152,7 +152,7 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 
 // pick chooses what goes into one batch. Called with mu held.
 func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
-	p := picker{d: d, due: due, chosen: map[*entry]bool{}}
+	p := picker{d: d, due: due, chosen: map[*entry]bool{}, visited: map[*entry]bool{}}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
 			if !e.gone && len(p.chosen) < d.batch && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {
@@ -175,6 +175,8 @@ type picker struct {
 	d      *Drive
 	due    map[record.ID]*candidate
 	chosen map[*entry]bool
+	// visited are the removed entries that were looked at: those not chosen wait for another batch.
+	visited map[*entry]bool
 }
 
 func (p *picker) isReady(id record.ID) bool {
@@ -239,10 +241,21 @@ func (c *candidate) take() {
 }
 
 // includeGone chooses a removed entry, and with it what becomes of its inode and of the one that others see there. The end of a move waits for the entry that the
-// move made.
+// move made, the removal of a directory for what was removed in it: others, and this node when it lets go of the entry, would be shown the directory again (merge rule 5).
 func (p *picker) includeGone(e *entry) {
-	if p.d.staysHere(e.dir, e.name) {
+	if p.chosen[e] || p.visited[e] || p.d.staysHere(e.dir, e.name) {
 		return
+	}
+	p.visited[e] = true
+	if e.kind == record.Dir {
+		for _, in := range p.d.overlay.entries[e.id] {
+			if len(p.chosen) < p.d.batch {
+				p.includeGone(in)
+			}
+			if !p.chosen[in] && !p.d.staysHere(in.dir, in.name) {
+				return
+			}
+		}
 	}
 	if e.movedTo != nil {
 		for _, live := range p.d.overlay.naming[e.id] {
