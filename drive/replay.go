@@ -409,11 +409,14 @@ func (r *replayer) bytes(in *inode) error {
 		return nil
 	}
 	w := r.written[in.id]
+	s, synced := r.synced[in.id]
+	if !r.sameBoot && len(in.present) == 0 && !synced && (w == nil || w.small) { // holes and what is in a feed: the record says it all
+		return nil
+	}
 	if w != nil && w.small { // what the journal says is all, and in order
 		in.backing = newSmall(&r.d.small, 0)
 		return errors.Join(w.apply(in.backing), in.backing.Truncate(int64(in.rec.Size)))
 	}
-	s, synced := r.synced[in.id]
 	switch {
 	case r.sameBoot:
 	case synced:
