@@ -38,6 +38,7 @@ type Drive struct {
 	batch   int                            // batchRecords, but in tests
 
 	writable atomic.Bool
+	ending   atomic.Bool   // Close began: nothing may change any more
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
 	wake     chan struct{} // something arrived, or is to be told
 
@@ -316,8 +317,9 @@ func (d *Drive) flush(ctx context.Context) error {
 	return d.kv.Flush()
 }
 
-// Close publishes everything, makes it durable and releases all files. It is idempotent.
+// Close publishes everything, makes it durable and releases all files. Changes fail with ErrClosed from its beginning on. It is idempotent.
 func (d *Drive) Close(ctx context.Context) error {
+	d.ending.Store(true)
 	d.mu.Lock()
 	closed := d.closed
 	d.mu.Unlock()
@@ -360,6 +362,9 @@ func (d *Drive) Writable() bool { return d.writable.Load() }
 
 // mayChange is nil if this node may write.
 func (d *Drive) mayChange() error {
+	if d.ending.Load() {
+		return ErrClosed
+	}
 	if d.writable.Load() {
 		return nil
 	}

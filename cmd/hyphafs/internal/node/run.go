@@ -44,7 +44,18 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 	}
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer done()
-	return errors.Join(err, mount.Close(end))
+	return errors.Join(err, n.endMount(end, mount))
+}
+
+// endMount ends the mount, also where other mount namespaces hold it.
+func (n *Node) endMount(ctx context.Context, mount *fs.Server) error {
+	err := mount.Close(ctx)
+	var held *fs.HeldError
+	if errors.As(err, &held) {
+		n.log.Warn("unmounted", "path", n.settings.Mount, "err", held)
+		return nil
+	}
+	return err
 }
 
 // start starts every part but the mount. They outlive ctx: close ends them. The first that fails is told on failed.
