@@ -36,6 +36,7 @@ type Drive struct {
 	small   atomic.Int64                   // bytes of all small files
 	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
 	batch   int                            // batchRecords, but in tests
+	pace    pace
 
 	writable atomic.Bool
 	ending   atomic.Bool   // Close began: nothing may change any more

@@ -231,6 +231,7 @@ func (d *Drive) log(f *frame) error {
 	if len(f.b) == 0 {
 		return nil
 	}
+	d.pace.frames.Add(1)
 	return noSpace(d.journal.Append(f.b))
 }
 
