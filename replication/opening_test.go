@@ -31,9 +31,9 @@ func meet(t *testing.T, dialler, accepter replication.Options, allowClear bool) 
 	select {
 	case p := <-met:
 		encrypted = p.Encrypted
-	case <-over:
+		cancel()
+	case <-over: // the other one follows by itself
 	}
-	cancel()
 	done.Wait()
 	return encrypted, dialled, accepted
 }
