@@ -126,6 +126,12 @@ func (n *Node) status() (status.Status, error) {
 	return s, n.describeDrive(&s)
 }
 
+// brief says how the node is to who may not know whose it is: the users of this machine. It waits for the drive, so a node that hangs says nothing.
+func (n *Node) brief() string {
+	s, err := n.status()
+	return status.Brief(s, err)
+}
+
 // describeDrive fills in what the drive knows.
 func (n *Node) describeDrive(s *status.Status) error {
 	d, err := n.drive.Status()

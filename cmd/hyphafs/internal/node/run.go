@@ -32,6 +32,7 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 	if n.settings.New || !n.drive.Writable() {
 		n.welcome(tell.Say)
 	}
+	n.manager.Ready(n.brief()) // first: a command that started this node in the background ends with what follows
 	tell.Ready()
 	n.log.Info("ready", "path", n.settings.Mount, "writable", n.drive.Writable())
 	select {
@@ -42,6 +43,7 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 		n.log.Info("stopping", "why", "unmounted")
 	case err = <-failed:
 	}
+	n.manager.Stopping()
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer done()
 	return errors.Join(err, n.endMount(end, mount))
@@ -85,6 +87,7 @@ func (n *Node) start(ctx context.Context) (failed <-chan error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	part("service manager", func(ctx context.Context) error { return n.manager.Run(ctx, n.brief) })
 	part("control socket", func(ctx context.Context) error { return server.Serve(ctx, n.handle) })
 	return first, nil
 }
