@@ -136,7 +136,7 @@ func (e *explorer) run(seed uint64, life int, boot string) {
 				}
 				err := e.try(n, e.log.Crash(n, loss, rng), dir, at, loss == faultfs.Kept)
 				if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
-					e.t.Errorf("seed %d, life %d, crash behind %d of %d operations, %+v: %v\n%s", seed, life, n, len(e.log.Ops), loss, err, dump(e.log, n))
+					e.t.Errorf("seed %d, life %d, crash behind %d of %d operations, %+v: %v\n%s", seed, life, n, len(e.log.Ops), loss, err, e.log.Describe(n, 60))
 				}
 			}
 		})
