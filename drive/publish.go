@@ -408,11 +408,15 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 			in.dirty = false
 			clean = append(clean, in)
 		}
+		owed := d.promised[in.id]
+		if owed.changes <= cand.changes {
+			delete(d.promised, in.id)
+		}
 		if in.opens == 0 { // only who holds d.mu changes it
-			f.published(in, cand.changes)
+			f.published(in, cand.changes, owed.changes)
 		} else {
 			var own frame // journalled before a handle changes it further
-			own.published(in, cand.changes)
+			own.published(in, cand.changes, owed.changes)
 			failed = errors.Join(failed, d.log(&own))
 		}
 		in.mu.Unlock()
