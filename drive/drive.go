@@ -60,6 +60,7 @@ type Drive struct {
 	urgent   bool     // something has to be published before anybody is told
 	alarms   []string
 	claim    claim
+	doubt    *doubt // nil: none
 	closed   bool
 }
 
@@ -74,6 +75,9 @@ func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
 	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
 	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
+	if cfg.Doubt != "" {
+		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
+	}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())
 	}
@@ -238,6 +242,9 @@ func (d *Drive) Run(ctx context.Context) error {
 // receive folds what arrived and tells who listens.
 func (d *Drive) receive(ctx context.Context) error {
 	err := d.fold(ctx)
+	if d.own != nil {
+		err = errors.Join(err, d.settleDoubt())
+	}
 	d.mu.Lock()
 	urgent := d.urgent
 	d.urgent = false
@@ -264,11 +271,11 @@ func (d *Drive) writer(w hyperdb.Writer) {
 	d.feeds.writer(w)
 }
 
-// grant lets this node write, unless an alarm stopped it.
+// grant lets this node write, unless an alarm stopped it or its store may be an older copy of itself.
 func (d *Drive) grant() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.alarms) > 0 {
+	if len(d.alarms) > 0 || d.doubt != nil {
 		return false
 	}
 	d.writable.Store(true)
@@ -355,8 +362,11 @@ func (d *Drive) mayChange() error {
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if len(d.alarms) > 0 {
+	switch {
+	case len(d.alarms) > 0:
 		return ErrStopped
+	case d.doubt != nil:
+		return fmt.Errorf("%w: %s", ErrOldCopy, d.doubt.why)
 	}
 	return ErrNotAuthorised
 }

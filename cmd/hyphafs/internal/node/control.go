@@ -113,7 +113,7 @@ func (n *Node) status() (status.Status, error) {
 		Hyphalink: n.link(), Writable: n.drive.Writable(), Mount: n.settings.Mount, State: string(n.settings.State),
 		Pending: len(n.inbox.Requests()), Dropped: n.dropped(), PID: os.Getpid(), Started: n.started.UTC(),
 	}
-	if !s.Writable {
+	if !s.Writable && !n.drive.Authorized(n.key()) {
 		s.Words = n.words()
 	}
 	for _, p := range n.peers.Peers() {
@@ -144,6 +144,9 @@ func (n *Node) describeDrive(s *status.Status) error {
 		s.Feeds = append(s.Feeds, status.Feed{Key: f.Key.String(), Writer: orFingerprint(names, f.Writer), Length: f.Length, Have: f.Have})
 	}
 	s.Conflicts, s.Alarms = d.Conflicts, d.Alarms
+	if alarm := n.doubtful(); alarm != "" {
+		s.Alarms = append(s.Alarms, alarm)
+	}
 	s.Unpublished = status.Amount{Files: d.UnpublishedFiles, Bytes: d.UnpublishedBytes}
 	s.Missing = status.Missing{Blocks: d.MissingBlocks, Bytes: d.MissingBytes}
 	add(s.Dropped, "record_bad", d.Skipped)

@@ -29,6 +29,7 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 		return err
 	}
 	n.mount.Store(mount)
+	n.stampUnlessInDoubt()
 	if n.settings.New || !n.drive.Writable() {
 		n.welcome(tell.Say)
 	}
@@ -80,7 +81,7 @@ func (n *Node) start(ctx context.Context) (failed <-chan error, err error) {
 	if err := n.connect(alive, part); err != nil {
 		return nil, err
 	}
-	if !n.drive.Writable() {
+	if !n.drive.Writable() && !n.drive.Authorized(n.key()) {
 		part("asking for approval", n.ask)
 	}
 	server, err := control.Listen(n.settings.State.Socket())
