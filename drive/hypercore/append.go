@@ -32,6 +32,11 @@ func (f *Feed) Append(ctx context.Context, blocks [][]byte) (first uint64, err e
 	}
 	first = a.head.Length
 	start := a.head
+	size := 0
+	for _, b := range blocks {
+		size += len(b)
+	}
+	a.data, a.nodes = make([]byte, 0, size), make([]Node, 0, 2*len(blocks))
 	for _, b := range blocks {
 		if err := a.add(b); err != nil {
 			return 0, err

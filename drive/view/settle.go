@@ -362,7 +362,7 @@ func (q *shows) wanted(id record.ID, h *home) (*guest, place, error) {
 	if err != nil {
 		return nil, h.at, err
 	}
-	if s.live()[id].record != nil {
+	if s.live().of(id).record != nil {
 		return nil, h.at, nil
 	}
 	entry, ok, err := q.namedAt(id, h.entry)

@@ -244,7 +244,7 @@ func (t *txn) flush() error {
 	for p := range t.dirtyS {
 		s := t.slots[p]
 		letter, plain := byte(rowDead), s.encode()
-		if len(s.entities()) > 0 {
+		if s.size().entries > 0 {
 			letter = rowDirent
 		}
 		if len(plain) == 0 {
