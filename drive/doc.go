@@ -54,6 +54,9 @@
 // what did not change meanwhile; what did is based on what was published, and all of it is if the view could not take the batch. What was made and removed in between leaves no record. A deletion of an inode keeps the
 // whole record, so that a concurrent move loses nothing.
 //
+// Stamps are a hybrid logical clock (clock.go): that of a record is greater than all that was folded before, also over restarts, since the view keeps the greatest of each feed. A
+// peer's clock is followed however wrong it is, and the status says whose is a day or more ahead.
+//
 // Scratch names (DefaultScratch) are never published, nor is anything in a directory that has one; moving what other nodes know there is ErrCrossDevice, upon which programs
 // copy and delete.
 //

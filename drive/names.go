@@ -521,7 +521,7 @@ func (e *entry) moved(from found) {
 }
 
 func later(a, b record.Stamp) record.Stamp {
-	if record.Less(a, record.Version{}, b, record.Version{}) {
+	if a.Before(b) {
 		return b
 	}
 	return a
