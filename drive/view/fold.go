@@ -231,14 +231,14 @@ func (f *fold) takeDirent(p place, version record.Version, d *record.Dirent) err
 		}
 		if now.record == nil {
 			s.hide(id, false)
-			if err := f.add(idRow(rowLive, id), -1); err != nil {
+			if err := f.add(aboutRow(rowLive, id), -1); err != nil {
 				return err
 			}
 		}
 	}
 	for _, o := range is {
 		if id := o.record.Inode; was.of(id).record == nil {
-			if err := f.add(idRow(rowLive, id), 1); err != nil {
+			if err := f.add(aboutRow(rowLive, id), 1); err != nil {
 				return err
 			}
 		}

@@ -222,7 +222,7 @@ func (t *txn) eachPlace(id record.ID, fn func(place) error) error {
 		return err
 	}
 	if h.dir {
-		n, err := t.count(idRow(rowLive, id))
+		n, err := t.count(aboutRow(rowLive, id))
 		if err != nil || n == 0 && !h.guest {
 			return err
 		}
@@ -232,7 +232,7 @@ func (t *txn) eachPlace(id record.ID, fn func(place) error) error {
 		return fn(h.at)
 	}
 	if t.changed != nil { // what a fold changed is at hand, and nearly always all
-		live, err := t.count(idRow(rowLive, id))
+		live, err := t.count(aboutRow(rowLive, id))
 		if err != nil {
 			return err
 		}
