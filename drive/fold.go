@@ -19,6 +19,9 @@ const (
 	ownFoldBatch = 4 * batchRecords
 )
 
+// maxPending bounds the rows of the view that wait in memory for Run to flush them, some 300 bytes each: one fold may take in millions.
+const maxPending = 1 << 16
+
 // FeedSet returns the feeds that are replicated.
 func (d *Drive) FeedSet() *FeedSet { return d.feeds }
 
@@ -110,6 +113,11 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 		})
 		if err := errors.Join(err, settled); err != nil {
 			return err
+		}
+		if d.kv.Pending() > maxPending {
+			if err := d.kv.Flush(); err != nil {
+				return err
+			}
 		}
 		at = next
 	}
