@@ -44,6 +44,7 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"replication/tcp", "net/http", "each transport carries what it needs"},
 	{"replication/redial", "net", "the transports dial"},
 	{"replication/gate", module + "drive", "a gate knows addresses"},
+	{"cmd/hyphafs/internal/transport", module + "drive/view", "a transport knows keys and connections"},
 	{"replication/wire", "net", "pure bytes in and out"},
 	{"replication/wire", module + "drive", "pure bytes in and out"},
 }
