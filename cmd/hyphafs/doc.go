@@ -11,6 +11,7 @@
 //	hyphafs nodes [--json] [DIR]     writers of this Hypha: name, fingerprint, approved by, last seen
 //	hyphafs link [DIR]               the hyphalink: hypha://<read key, 64 hex digits>
 //	hyphafs check [flags] [DIR]      verify every signature, tree, record and the view
+//	hyphafs service mount [flags] DIR  print a systemd unit that mounts at DIR, for the user's own manager
 //	hyphafs passphrase               print a new one: EFF diceware, at least 100 bits
 //
 // Flags may stand before or behind arguments. Those of mount, sign-up and sign-in are also read from the environment, as
@@ -40,6 +41,12 @@
 // that a crash left dead is cleaned by the next mount, or by umount.
 //
 // A node has no core dumps and cannot be traced by other processes of the user.
+//
+// # systemd
+//
+// Started by a service manager (sd_notify(3)), a node says when its mount answers, how it is, that it stops, and that it still lives. What it says holds no name,
+// address or key. hyphafs service prints units that use this; what else is in them and why is said in cmd_service.go. The passphrase reaches a unit as
+// a credential, never as an argument.
 //
 // # fstab
 //
