@@ -71,9 +71,9 @@ type blockAt struct {
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
 	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]*inode{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
-	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
+	d.feeds = newFeedSet(cfg.Source, d.openFeed)
 	if err := d.start(ctx); err != nil {
-		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())
+		return nil, errors.Join(err, d.feeds.Close(), d.kv.Close())
 	}
 	return d, nil
 }
@@ -123,7 +123,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 		return err
 	}
 	cfg := hyperdb.Config{Source: d.cfg.Source, Known: known, Log: d.cfg.Log, OnWriter: d.writer,
-		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.get(key) }}
+		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.Get(key) }}
 	if d.own != nil {
 		cfg.Local, cfg.LocalContent = d.own, d.bytes.Key()
 	}
@@ -161,10 +161,10 @@ func (d *Drive) openOwn() (err error) {
 	}
 	d.self = hypercore.Key(d.cfg.Writer.Public().(ed25519.PublicKey))
 	d.feeds.secrets = map[hypercore.Key]ed25519.PrivateKey{d.self: d.cfg.Writer, hypercore.Key(content.Public().(ed25519.PublicKey)): content}
-	if d.own, err = d.feeds.get(d.self); err != nil {
+	if d.own, err = d.feeds.Get(d.self); err != nil {
 		return err
 	}
-	d.bytes, err = d.feeds.get(hypercore.Key(content.Public().(ed25519.PublicKey)))
+	d.bytes, err = d.feeds.Get(hypercore.Key(content.Public().(ed25519.PublicKey)))
 	return err
 }
 
@@ -275,7 +275,7 @@ func (d *Drive) writer(w hyperdb.Writer) {
 	if w.Key == d.self && d.db != nil { // while opening, forks are looked for first
 		d.grant()
 	}
-	d.feeds.writer(w)
+	d.feeds.Add(w)
 }
 
 // grant lets this node write, unless an alarm stopped it.
@@ -303,7 +303,7 @@ func (d *Drive) checkAuthorised() {
 
 // flush makes downloads and the view durable, and frees the bytes of files that are gone.
 func (d *Drive) flush(ctx context.Context) error {
-	err := d.feeds.sync(ctx)
+	err := d.feeds.Sync(ctx)
 	d.mu.RLock()
 	doomed := len(d.doomed) > 0
 	d.mu.RUnlock()
@@ -349,7 +349,7 @@ func (d *Drive) Close(ctx context.Context) error {
 			err = errors.Join(err, j.Close())
 		}
 	}
-	if err := errors.Join(err, d.feeds.close(), d.kv.Close()); err != nil {
+	if err := errors.Join(err, d.feeds.Close(), d.kv.Close()); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
 	return nil

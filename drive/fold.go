@@ -66,7 +66,7 @@ func (d *Drive) keepWriters() error {
 
 // foldFeed folds one writer's feed as far as its blocks are here without a gap.
 func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
-	log, err := d.feeds.get(feed)
+	log, err := d.feeds.Get(feed)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ type Node struct {
 // Peer is one connected peer.
 type Peer struct {
 	URL         string `json:"url"`
-	Kind        string `json:"kind"`        // of the connection: tcp
+	Kind        string `json:"kind"`        // of the connection: tcp, ws
 	Fingerprint string `json:"fingerprint"` // empty if the peer did not prove who it is
 	Connected   int64  `json:"connected_s"` // seconds
 	Down        uint64 `json:"down_bytes"`
