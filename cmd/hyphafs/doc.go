@@ -33,6 +33,12 @@
 // A sign-in on which a --peer can be reached asks that peer, before anything is written, whether it knows this Hypha; if all that answer do not, the
 // passphrase or the domain is wrong.
 //
+// # Finding the always-on node
+//
+// If the domain is the name of a host, a sign-in without --peer asks https://DOMAIN/.well-known/dat (Dat DNS) which Hypha it keeps. The right one: the host is
+// remembered as a peer. Another one: exit code 5, since the passphrase is wrong or the host is an impostor, and nothing is written. No answer: a line says what to do. A running
+// node asks again from time to time; a host that names another Hypha than before is an alarm in status, and changes nothing. --no-discovery asks nobody.
+//
 // # Running
 //
 // mount starts the node in the background, in a session of its own, and returns when the mount answers, or with the node's error; the node logs to

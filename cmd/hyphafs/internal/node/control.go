@@ -140,6 +140,9 @@ func (n *Node) describeDrive(s *status.Status) error {
 		s.Feeds = append(s.Feeds, status.Feed{Key: f.Key.String(), Writer: orFingerprint(names, f.Writer), Length: f.Length, Have: f.Have})
 	}
 	s.Conflicts, s.Alarms = d.Conflicts, d.Alarms
+	if n.domain != nil && n.domain.Alarm() != "" {
+		s.Alarms = append(s.Alarms, n.domain.Alarm())
+	}
 	s.Unpublished = status.Amount{Files: d.UnpublishedFiles, Bytes: d.UnpublishedBytes}
 	s.Missing = status.Missing{Blocks: d.MissingBlocks, Bytes: d.MissingBytes}
 	add(s.Dropped, "record_bad", d.Skipped)

@@ -7,6 +7,7 @@
 //	              point: without it there is no node here
 //	node.key      the node's own secrets, sealed under a key made from the passphrase; opaque to this package
 //	refusals      requests for approval that were refused, sealed likewise
+//	domain.json   Pin: that the domain's host named this Hypha by Dat DNS, and whether it names another one now
 //	feeds/<hex>/  one folder a feed, named by its discovery key
 //	view.db       the folded view, made again from the feeds if it is removed
 //	work/         what was changed and not yet published
