@@ -59,7 +59,7 @@ type channel struct {
 
 func newChannel(s *session, feed Feed) *channel {
 	c := &channel{session: s, feed: feed, fetch: s.node.fetch(feed.Key()), number: uint64(len(s.channels)), remote: -1, active: true}
-	c.has = blockSet{full: s.node.full, used: &s.used}
+	c.has = blockSet{full: s.node.all, used: &s.used}
 	c.uploading, c.downloading = true, true
 	c.requests = map[uint64]time.Time{}
 	return c
@@ -226,6 +226,10 @@ func (c *channel) put(ctx context.Context, m wire.Data) error {
 		if n.cfg.OnFork != nil {
 			n.cfg.OnFork(c.feed.Key(), fork)
 		}
+		return nil
+	case errors.Is(err, ErrFull):
+		n.counts.full.Add(1)
+		c.fetch.release(c, m.Index)
 		return nil
 	default:
 		if errors.Is(err, hypercore.ErrBadProof) {

@@ -31,8 +31,14 @@
 // # Relaying
 //
 // A secure-ephemeral payload is passed once to every other peer that lists the extension, never back, and once to Config.Extension. Payloads of the last
-// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8), or on
+// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8) or five a second of all peers together (bursts of 64), or on
 // another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
+//
+// # Limits
+//
+// A node that stores no more (Config.Limit, or a Feed whose Put says ErrFull) asks for nothing and says so to peers that list the extension x-hyphafs-limit, which npm peers do not: on
+// the source feed's channel, two varints, the bytes of blocks it stores at most and those it has. Zeros mean that there is room again. The peer shows it (Peer.Limit), and whoever
+// waits in Synced gets ErrFull when no peer has room. Serving and relaying go on.
 //
 // # Goroutines and locks
 //

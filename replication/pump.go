@@ -66,6 +66,7 @@ func (s *session) pump(ctx context.Context) error {
 		return nil
 	}
 	now := s.node.cfg.Now()
+	s.sendLimit()
 	looked := s.looked[:0]
 	for _, c := range s.channels {
 		if c.dirty.Swap(false) || c.active {
@@ -87,7 +88,7 @@ func (s *session) pump(ctx context.Context) error {
 		c.inform()
 	}
 	for _, payload := range s.takePayloads() {
-		s.out.add(func(b []byte) []byte { return wire.Extension{ID: 0, Payload: payload}.Append(b, 0) })
+		s.out.add(func(b []byte) []byte { return wire.Extension{ID: idEphemeral, Payload: payload}.Append(b, 0) })
 	}
 	return s.answer()
 }
@@ -208,7 +209,7 @@ func (c *channel) sendNews() {
 
 // asking reports whether requests may be made on the channel.
 func (c *channel) asking() bool {
-	return c.session.shook && c.remote >= 0 && c.uploading && !c.forked
+	return c.session.shook && !c.session.full && c.remote >= 0 && c.uploading && !c.forked
 }
 
 // askUrgent asks for blocks that somebody waits for, and for one that makes a greater length known that the peer has.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -74,6 +75,9 @@ func Dial(ctx context.Context, node Node, peer string, source hypercore.Key, log
 		return err
 	}
 	if kind == "ws" {
+		if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "ws" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
+			log.Warn("ws:// shows the read key to whoever sees the traffic; take wss:// outside of networks of your own", "peer", peer)
+		}
 		return ws.Dial(ctx, node, peer, source, log)
 	}
 	return tcp.Dial(ctx, node, u.Host, log)
