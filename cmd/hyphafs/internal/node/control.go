@@ -156,6 +156,9 @@ func (n *Node) describeDrive(s *status.Status) error {
 	if alarm := n.doubtful(); alarm != "" {
 		s.Alarms = append(s.Alarms, alarm)
 	}
+	if n.domain != nil && n.domain.Alarm() != "" {
+		s.Alarms = append(s.Alarms, n.domain.Alarm())
+	}
 	s.Unpublished = status.Amount{Files: d.UnpublishedFiles, Bytes: d.UnpublishedBytes}
 	s.Missing = status.Missing{Blocks: d.MissingBlocks, Bytes: d.MissingBytes}
 	add(s.Dropped, "record_bad", d.Skipped)

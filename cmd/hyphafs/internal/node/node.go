@@ -50,6 +50,7 @@ type Node struct {
 	stop     sync.Once     // closes stopped
 	mount    atomic.Pointer[fs.Server]
 	running  sync.WaitGroup // the parts; waited for by close
+	domain   *watch         // of the domain's host; nil: it is not asked
 	cancel   context.CancelFunc
 	stamped  atomic.Bool // the stamp in the state directory is of this run
 
@@ -215,7 +216,7 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 			s.State.Abandon()
 		}
 	}()
-	id, err := identify(ctx, s, pass, log)
+	id, err := identify(ctx, &s, pass, log)
 	if err != nil {
 		return err
 	}
@@ -248,6 +249,9 @@ func (n *Node) welcome(say func(string)) {
 	if n.settings.Config.Role == state.SignUp {
 		say(n.link())
 		return
+	}
+	if n.identity.notice != "" {
+		say(n.identity.notice)
 	}
 	if n.drive.Writable() {
 		return

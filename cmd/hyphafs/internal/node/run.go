@@ -110,7 +110,7 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 		n.mu.Unlock()
 		part("listening at "+url, l.Run)
 	}
-	for _, url := range n.settings.Config.Peers {
+	dial := func(url string) {
 		part("peer "+url, func(ctx context.Context) error {
 			err := transport.Dial(ctx, n.peers, url, source, n.log)
 			if errors.Is(err, replication.ErrSelf) {
@@ -120,7 +120,14 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 			return err
 		})
 	}
-	return nil
+	for _, url := range n.settings.Config.Peers {
+		dial(url)
+	}
+	var err error
+	if n.domain, err = n.newWatch(dial); n.domain != nil {
+		part("domain", n.domain.Run)
+	}
+	return err
 }
 
 // ask repeats the request for approval until it is granted.
