@@ -6,7 +6,7 @@
 //
 //	kernel -> names.go inode.go file.go content.go   the calls: overlay over view
 //	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
-//	          publish.go contentpub.go               overlay -> blocks and records in this node's feeds
+//	          publish.go contentpub.go pace.go       overlay -> blocks and records in this node's feeds
 //	          fold.go feedset.go                     feeds -> view; which feeds there are
 //	          conflicts.go status.go alarm.go        what a person is told, and asked
 //
@@ -47,11 +47,15 @@
 //
 // # Publishing
 //
-// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. The bytes go into the content feed first, in
+// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. While a program changes much (pace.go) it has the
+// processor to itself: what is quiet waits until that ends, or is overdue. The bytes go into the content feed first, in
 // appends of 4 MiB, each file as it was at an instant; then a batch of records, some thousands at most, that is consistent: an entry goes with its inode and with the directory it is in, a
 // move with both its ends, the removal of an inode's last name with its deletion. Before the batch the journal notes the intent, so that a crash behind it publishes nothing twice. Then the own feed is folded and the overlay lets go of
 // what did not change meanwhile; what did is based on what was published, and all of it is if the view could not take the batch. What was made and removed in between leaves no record. A deletion of an inode keeps the
 // whole record, so that a concurrent move loses nothing.
+//
+// Stamps are a hybrid logical clock (clock.go): that of a record is greater than all that was folded before, also over restarts, since the view keeps the greatest of each feed. A
+// peer's clock is followed however wrong it is, and the status says whose is a day or more ahead.
 //
 // Scratch names (DefaultScratch) are never published, nor is anything in a directory that has one; moving what other nodes know there is ErrCrossDevice, upon which programs
 // copy and delete.

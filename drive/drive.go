@@ -36,8 +36,10 @@ type Drive struct {
 	small   atomic.Int64                   // bytes of all small files
 	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
 	batch   int                            // batchRecords, but in tests
+	pace    pace
 
 	writable atomic.Bool
+	ending   atomic.Bool   // Close began: nothing may change any more
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
 	wake     chan struct{} // something arrived, or is to be told
 
@@ -133,6 +135,9 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	if err := d.fold(ctx); err != nil {
 		return err
 	}
+	if err := d.readClocks(); err != nil {
+		return err
+	}
 	d.notices = nil // nobody looked yet
 	if d.cfg.Work != nil {
 		if err := d.replay(); err != nil {
@@ -197,25 +202,6 @@ func (d *Drive) writerRecord(feed hypercore.Key, name string, by hypercore.Key) 
 	key := record.WriterKey(feed)
 	sealed, err := d.cfg.Keys.Seal(d.self, key, w.Encode())
 	return hyperdb.Op{Key: key, Value: sealed}, err
-}
-
-// stamp returns the next stamp of this node, greater than after.
-func (d *Drive) stamp(after record.Stamp) record.Stamp {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.nextStamp(after)
-}
-
-// nextStamp is stamp with mu held.
-func (d *Drive) nextStamp(after record.Stamp) record.Stamp {
-	now := record.Stamp{Wall: uint64(max(d.cfg.Now().UnixMilli(), 1))}
-	for _, s := range []record.Stamp{d.clock, after} {
-		if now.Wall < s.Wall || now.Wall == s.Wall && now.Logical <= s.Logical {
-			now = record.Stamp{Wall: s.Wall, Logical: s.Logical + 1}
-		}
-	}
-	d.clock = now
-	return now
 }
 
 // Run publishes, folds and flushes until ctx ends. It must run while the drive is in use, once.
@@ -316,8 +302,9 @@ func (d *Drive) flush(ctx context.Context) error {
 	return d.kv.Flush()
 }
 
-// Close publishes everything, makes it durable and releases all files. It is idempotent.
+// Close publishes everything, makes it durable and releases all files. Changes fail with ErrClosed from its beginning on. It is idempotent.
 func (d *Drive) Close(ctx context.Context) error {
+	d.ending.Store(true)
 	d.mu.Lock()
 	closed := d.closed
 	d.mu.Unlock()
@@ -360,6 +347,9 @@ func (d *Drive) Writable() bool { return d.writable.Load() }
 
 // mayChange is nil if this node may write.
 func (d *Drive) mayChange() error {
+	if d.ending.Load() {
+		return ErrClosed
+	}
 	if d.writable.Load() {
 		return nil
 	}

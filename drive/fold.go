@@ -106,7 +106,7 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			show()
-			settled = d.folded(feed, changes)
+			settled = errors.Join(d.follow(feed), d.folded(feed, changes))
 		})
 		if err := errors.Join(err, settled); err != nil {
 			return err

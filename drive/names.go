@@ -231,6 +231,7 @@ func (d *Drive) log(f *frame) error {
 	if len(f.b) == 0 {
 		return nil
 	}
+	d.pace.frames.Add(1)
 	return noSpace(d.journal.Append(f.b))
 }
 
@@ -520,7 +521,7 @@ func (e *entry) moved(from found) {
 }
 
 func later(a, b record.Stamp) record.Stamp {
-	if record.Less(a, record.Version{}, b, record.Version{}) {
+	if a.Before(b) {
 		return b
 	}
 	return a

@@ -44,6 +44,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if !d.writable.Load() || d.journal == nil || d.held() {
 			return nil
 		}
+		d.pace.look(d.cfg.Now())
 		if err := d.renew(); err != nil {
 			return fmt.Errorf("a new journal: %w", err)
 		}
@@ -67,10 +68,11 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 	}
 }
 
-// isDue reports whether something that changed between first and last is to be published now.
+// isDue reports whether something that changed between first and last is to be published now. Called with publishing held.
 func (d *Drive) isDue(first, last time.Time, all bool) bool {
 	now := d.cfg.Now()
-	return all || now.Sub(last) >= d.cfg.Quiet || now.Sub(first) >= d.cfg.Overdue
+	waits := d.pace.fast && d.small.Load() < smallRoom/4*3
+	return all || now.Sub(last) >= d.cfg.Quiet && !waits || now.Sub(first) >= d.cfg.Overdue
 }
 
 // due lists inodes to publish, by id, as many as go into one batch; nil if nothing at all is due.

@@ -4,9 +4,9 @@
 //
 // # A session
 //
-// [Node.Serve] runs one connection. The side that dialled encrypts and speaks first. The accepting side reads the peer's first frame: with a nonce the
-// peer encrypts and is answered so; without, it is answered in the clear if Config.AllowClear says so, and refused else. Both begin with the source feed;
-// another one means another Hypha. The stream cipher has no integrity: a bit that somebody flips on the way becomes a bad proof or a
+// [Node.Serve] runs one connection. The side that dialled encrypts, unless Options.Clear, and speaks first. The accepting side reads the peer's first frame: with a nonce the
+// peer encrypts and is answered so; without, it is answered in the clear if Options.Clear or Config.AllowClear says so, and refused else. Both begin with the source feed;
+// another one means another Hypha. A node of many Hyphas learns by [Greet] which one a peer means. The stream cipher has no integrity: a bit that somebody flips on the way becomes a bad proof or a
 // broken frame and costs the connection, never a wrong block.
 //
 // Channels are opened in the order of Feeds.Feeds, and for each feed that joins while the session runs. Up to 17 messages (256 KiB in all) are held for a

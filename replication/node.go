@@ -19,7 +19,9 @@ import (
 // The errors that end a session. Those of the feeds (hypercore.ErrBadProof) come wrapped.
 var (
 	ErrClear      = errors.New("peer does not encrypt, and clear peers are not allowed")
+	ErrEncrypts   = errors.New("peer encrypts where both were to be in the clear")
 	ErrOtherHypha = errors.New("peer serves another Hypha")
+	ErrHungUp     = errors.New("peer hung up without a word: it may not know this Hypha")
 	ErrSelf       = errors.New("connected to myself")
 	ErrProtocol   = errors.New("peer breaks the protocol")
 	ErrSilent     = errors.New("peer is silent")
@@ -40,7 +42,7 @@ type Config struct {
 	// Extension gets each secure-ephemeral payload, at most 4 kB, once for all peers. It owns payload but must not change it. It is called by
 	// the goroutine that reads from the peer and must not wait long.
 	Extension func(peer PeerID, payload []byte)
-	// AllowClear makes the accepting side answer peers that do not encrypt.
+	// AllowClear makes the accepting side answer peers that do not encrypt, also without Options.Clear.
 	AllowClear bool
 	// OnAhead tells that a peer has more of a feed that this node writes than this node. proved false: it says so; true: the feed now holds, or knows
 	// the signature of, length blocks. Nothing may be appended in between that contradicts.
@@ -56,8 +58,11 @@ type Config struct {
 
 // Options of one session.
 type Options struct {
-	// Dialled: this side made the connection. It encrypts and speaks first.
+	// Dialled: this side made the connection. It encrypts, unless Clear, and speaks first.
 	Dialled bool
+	// Clear does without the stream cipher, for connections that hide themselves what it would hide, or whose address named its key already: a side that dialled
+	// speaks in the clear, one that accepted answers a peer in the clear that does so, whatever Config.AllowClear says.
+	Clear bool
 	// URL of the peer, for people.
 	URL string
 	// Kind of the connection, for people: "tcp", "ws".

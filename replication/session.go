@@ -183,7 +183,7 @@ func (s *session) own(ctx context.Context, tasks *sync.WaitGroup) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	if s.opts.Dialled {
-		if err := s.begin(ctx, tasks, true); err != nil {
+		if err := s.begin(ctx, tasks, !s.opts.Clear); err != nil {
 			return err
 		}
 	}

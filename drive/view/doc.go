@@ -49,6 +49,8 @@
 // show nothing stand under a letter of their own, so that a listing costs what it shows. A view of another format is refused by Open: its owner drops
 // it and folds again.
 //
+// The greatest stamp of each feed is a row, too (clock.go): who writes next has to make a greater one.
+//
 // # Concurrency
 //
 // A read runs in one KV.View, a Fold in one KV.Update; they may run together. No goroutine, no lock of its own.

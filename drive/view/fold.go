@@ -54,6 +54,11 @@ func (v *View) foldInto(ctx context.Context, tx Tx, feed hypercore.Key, next uin
 	if err != nil {
 		return nil, err
 	}
+	clock, err := f.readClock(feed)
+	if err != nil {
+		return nil, err
+	}
+	f.clock = clock
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -71,6 +76,9 @@ func (v *View) foldInto(ctx context.Context, tx Tx, feed hypercore.Key, next uin
 	if next > position {
 		f.put(feedRow(rowPosition, feed), binary.BigEndian.AppendUint64(nil, next))
 	}
+	if f.clock != clock {
+		f.put(feedRow(rowClock, feed), f.clock.encode())
+	}
 	if err := f.settle(); err != nil {
 		return nil, fmt.Errorf("settle blocks %d to %d of %s: %w", position, next, feed, err)
 	}
@@ -83,6 +91,7 @@ type fold struct {
 	*txn
 	feed    hypercore.Key
 	seq     uint64
+	clock   Clock
 	edited  []place            // slots that may change, in the order they were first met
 	before  map[place]picture  // of each of these, what it was
 	ids     map[record.ID]bool // inodes that may be shown elsewhere than before
@@ -164,18 +173,21 @@ func (f *fold) entry(e Entry) error {
 		if err != nil {
 			return err
 		}
+		f.clock.saw(d.Stamp)
 		return f.takeDirent(place{k.ID, t}, version, d)
 	case record.Inodes:
 		n, err := record.DecodeInode(plain)
 		if err != nil {
 			return err
 		}
+		f.clock.saw(n.Stamp)
 		return f.takeInode(k.ID, version, n)
 	default:
 		w, err := record.DecodeWriter(plain)
 		if err != nil {
 			return err
 		}
+		f.clock.saw(w.Stamp)
 		return f.takeWriter(k.Feed, version, w)
 	}
 }

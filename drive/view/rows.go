@@ -29,12 +29,13 @@ const (
 	rowKept     = 'c' // inode with several live heads
 	rowShared   = 'm' // directory, token           -> key that shows several entries
 	rowPosition = 'p' // feed                       -> next block to fold
+	rowClock    = 'k' // feed                       -> Clock
 	rowWriters  = 'w' // the writers known, in order
 	rowTotals   = 't' // inodes and bytes, keys with merged directories
 )
 
 // format numbers the layout of the rows and the rules that fill them: a view of another one is dropped and folded again.
-const format = 2
+const format = 3
 
 // token is a name token as bytes.
 type token [16]byte

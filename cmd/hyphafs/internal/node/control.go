@@ -33,7 +33,7 @@ func (n *Node) handle(ctx context.Context, r control.Request) (any, error) {
 	case OpCheck:
 		return nil, n.check(ctx)
 	case OpStop:
-		return nil, n.unmount(ctx)
+		return n.unmount(ctx)
 	}
 	return nil, fault.New(fault.Usage, "use the same version of hyphafs for both", "the node does not know the operation %q", r.Op)
 }
@@ -70,23 +70,27 @@ func (n *Node) sync(ctx context.Context, peer bool) error {
 }
 
 // unmount publishes and unmounts, unless files are in use. Run ends the node then.
-func (n *Node) unmount(ctx context.Context) error {
+func (n *Node) unmount(ctx context.Context) (note string, err error) {
 	if err := n.drive.Publish(ctx); err != nil && !errors.Is(err, drive.ErrNotAuthorised) {
-		return fmt.Errorf("publishing: %w", err)
+		return "", fmt.Errorf("publishing: %w", err)
 	}
 	m := n.mount.Load()
 	if m == nil {
-		return fault.New(fault.Busy, "try again", "the node is still starting")
+		return "", fault.New(fault.Busy, "try again", "the node is still starting")
 	}
-	err := m.Unmount(ctx)
+	err = m.Unmount(ctx)
 	if errors.Is(err, fs.ErrBusy) {
-		return fault.New(fault.Busy, "leave the folder and close its files (lsof +f -- "+n.settings.Mount+")", "%w", err)
+		return "", fault.New(fault.Busy, "leave the folder and close its files (lsof +f -- "+n.settings.Mount+")", "%w", err)
 	}
-	if err != nil {
-		return err
+	var held *fs.HeldError
+	if err != nil && !errors.As(err, &held) {
+		return "", err
+	}
+	if held != nil {
+		note = fmt.Sprintf("%s is unmounted; %v", n.settings.Mount, held)
 	}
 	n.stop.Do(func() { close(n.stopped) })
-	return nil
+	return note, nil
 }
 
 // link is the hyphalink.
@@ -120,6 +124,12 @@ func (n *Node) status() (status.Status, error) {
 	s.Listen = append(s.Listen, n.listen...)
 	n.mu.Unlock()
 	return s, n.describeDrive(&s)
+}
+
+// brief says how the node is to who may not know whose it is: the users of this machine. It waits for the drive, so a node that hangs says nothing.
+func (n *Node) brief() string {
+	s, err := n.status()
+	return status.Brief(s, err)
 }
 
 // describeDrive fills in what the drive knows.

@@ -14,6 +14,7 @@ import (
 
 	"hyphafs.org/hyphafs/auth"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/sdnotify"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive"
 	"hyphafs.org/hyphafs/drive/boltview"
@@ -40,6 +41,7 @@ type Node struct {
 	drive    *drive.Drive
 	peers    *replication.Node
 	inbox    *auth.Inbox
+	manager  *sdnotify.Manager
 	started  time.Time
 	newPeer  chan struct{} // coalesced: a peer shook hands
 	approved chan struct{} // closed when this node may write
@@ -57,7 +59,7 @@ type Node struct {
 // open opens the store of s and joins the parts; nothing runs yet.
 func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Node, error) {
 	n := &Node{
-		settings: s, log: log, identity: id, started: time.Now(),
+		settings: s, log: log, identity: id, manager: sdnotify.FromEnv(os.Getenv, log), started: time.Now(),
 		newPeer: make(chan struct{}, 1), approved: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	var err error

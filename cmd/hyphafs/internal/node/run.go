@@ -32,6 +32,7 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 	if n.settings.New || !n.drive.Writable() {
 		n.welcome(tell.Say)
 	}
+	n.manager.Ready(n.brief()) // first: a command that started this node in the background ends with what follows
 	tell.Ready()
 	n.log.Info("ready", "path", n.settings.Mount, "writable", n.drive.Writable())
 	select {
@@ -42,9 +43,21 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 		n.log.Info("stopping", "why", "unmounted")
 	case err = <-failed:
 	}
+	n.manager.Stopping()
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer done()
-	return errors.Join(err, mount.Close(end))
+	return errors.Join(err, n.endMount(end, mount))
+}
+
+// endMount ends the mount, also where other mount namespaces hold it.
+func (n *Node) endMount(ctx context.Context, mount *fs.Server) error {
+	err := mount.Close(ctx)
+	var held *fs.HeldError
+	if errors.As(err, &held) {
+		n.log.Warn("unmounted", "path", n.settings.Mount, "err", held)
+		return nil
+	}
+	return err
 }
 
 // start starts every part but the mount. They outlive ctx: close ends them. The first that fails is told on failed.
@@ -74,6 +87,7 @@ func (n *Node) start(ctx context.Context) (failed <-chan error, err error) {
 	if err != nil {
 		return nil, err
 	}
+	part("service manager", func(ctx context.Context) error { return n.manager.Run(ctx, n.brief) })
 	part("control socket", func(ctx context.Context) error { return server.Serve(ctx, n.handle) })
 	return first, nil
 }
