@@ -35,6 +35,7 @@ type channel struct {
 
 	has         blockSet // what the peer has
 	heardHave   bool     // it answered our first Want
+	withheld    bool     // blocks that are not kept yet were not told, for want of that
 	uploading   bool     // the peer's last Info
 	downloading bool
 	wants       uint64    // windows asked for
@@ -71,7 +72,7 @@ func (c *channel) reset() {
 	clear(c.requests)
 	c.fetch.release(c)
 	c.has.fill(0, maxBlocks, false)
-	c.remote, c.wanted, c.growing, c.heardHave, c.informed = -1, false, false, false, false
+	c.remote, c.wanted, c.growing, c.heardHave, c.withheld, c.informed = -1, false, false, false, false, false
 	c.uploading, c.downloading, c.wants, c.wantsOpen, c.marks = true, true, 0, 0, hypercore.Marks{}
 }
 
@@ -153,6 +154,9 @@ func (c *channel) onHave(m wire.Have) error {
 		c.heardHave, c.wantsOpen = true, max(0, c.wantsOpen-1)
 	}
 	c.told = true
+	if c.heardHave {
+		c.tellWithheld()
+	}
 	c.rescan.Store(true)
 	if last, ok := c.has.last(); ok && c.feed.Writable() && last >= c.feed.Len() && c.fetch.reportAhead(last+1) && c.session.node.cfg.OnAhead != nil {
 		c.session.node.cfg.OnAhead(c.feed.Key(), last+1, false)

@@ -139,8 +139,22 @@ func (f *Feed) Kept(seq uint64) bool {
 	return f.kept.has(seq)
 }
 
-// Unkept returns how many blocks are not in the bucket.
-func (f *Feed) Unkept() uint64 {
+// Unkept returns a bit for each of the length blocks from start on, most significant first, 1 for one that Has and that is not in the bucket; nothing for the rest if
+// there are no more of them. The caller owns it.
+func (f *Feed) Unkept(start, length uint64) []byte {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	last, ok := f.fresh.last(min(start+length, maxBlocks))
+	if !ok || last < start {
+		return nil
+	}
+	out := make([]byte, (last-start)/8+1)
+	f.fresh.bits(out, start, last+1)
+	return out
+}
+
+// waiting returns how many blocks are not in the bucket.
+func (f *Feed) waiting() uint64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.fresh.count()
@@ -208,25 +222,9 @@ func (f *Feed) Bitfield(start, length uint64) []byte {
 	out := make([]byte, (end-start+7)/8)
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	for _, set := range []runs{f.kept, f.fresh} {
-		for i := set.at(start); i < len(set) && set[i].from < end; i++ {
-			fill(out, max(set[i].from, start)-start, min(set[i].to, end)-start)
-		}
-	}
+	f.kept.bits(out, start, end)
+	f.fresh.bits(out, start, end)
 	return out
-}
-
-// fill sets the bits from from up to to.
-func fill(bits []byte, from, to uint64) {
-	for n := from; n < to; {
-		if n%8 == 0 && n+8 <= to {
-			bits[n/8] = 0xff
-			n += 8
-			continue
-		}
-		bits[n/8] |= 0x80 >> (n % 8)
-		n++
-	}
 }
 
 // Watch returns a channel that gets a signal, at least one after the last change, when the length grew or a block was stored here; stop ends it. Of blocks that

@@ -57,6 +57,22 @@ func (s runs) count() (n uint64) {
 	return n
 }
 
+// bits sets the bits of the blocks from start up to end, most significant first, in out, whose first bit is that of start.
+func (s runs) bits(out []byte, start, end uint64) {
+	for i := s.at(start); i < len(s) && s[i].from < end; i++ {
+		to := min(s[i].to, end) - start
+		for n := max(s[i].from, start) - start; n < to; {
+			if n%8 == 0 && n+8 <= to {
+				out[n/8] = 0xff
+				n += 8
+				continue
+			}
+			out[n/8] |= 0x80 >> (n % 8)
+			n++
+		}
+	}
+}
+
 // add puts the blocks of r in.
 func (s *runs) add(r run) {
 	if r.from >= r.to {

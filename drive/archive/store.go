@@ -279,7 +279,7 @@ func (s *Store) Status() Status {
 	st := Status{Away: s.health.away()}
 	for _, f := range s.opened() {
 		st.Open++
-		st.Unkept += f.Unkept()
+		st.Unkept += f.waiting()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
