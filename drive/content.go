@@ -97,7 +97,7 @@ func (f *File) prefetch(at record.Extent, n uint64) {
 	if !sequential {
 		return
 	}
-	feed, err := f.d.feeds.get(at.Feed)
+	feed, err := f.d.feeds.Get(at.Feed)
 	if err != nil {
 		return
 	}
@@ -111,7 +111,7 @@ func (d *Drive) block(ctx context.Context, id record.ID, at record.Extent, n uin
 	if plain, ok := d.cache.Get(key); ok {
 		return plain, nil
 	}
-	feed, err := d.feeds.get(at.Feed)
+	feed, err := d.feeds.Get(at.Feed)
 	if err != nil {
 		return nil, err
 	}

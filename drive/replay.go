@@ -35,6 +35,9 @@ func (d *Drive) replay() error {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
+	for id := range d.overlay.inodes {
+		d.revive(id)
+	}
 	if err := d.compactNext(); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,10 @@ import (
 )
 
 var bucket = []byte("view")
+
+// mapped is how much of the address space is for the file from the start, in bytes: when it outgrows its mapping, bbolt waits for all readers and copies what
+// the update at work holds of it.
+const mapped = min(1<<30, math.MaxInt/64)
 
 // DB is a view.KV in a file.
 type DB struct {
@@ -44,7 +49,7 @@ func Open(path string) (d *DB, err error) {
 }
 
 func open(path string) (*DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped})
 	var errno syscall.Errno
 	switch {
 	case err == nil:
