@@ -43,6 +43,12 @@
 //	HYPHAFS_TEST_EXERCISES=200000 HYPHAFS_TEST_SEED=7 go test -timeout 3h -run TestExerciser ./integration
 //	HYPHAFS_TEST_LIMITS=full go test -timeout 3h -v -run 'TestLimits|TestManyFiles' ./integration
 //
+// TestPowerCut cuts the power under the binary at 6 instants of the work of real programs; HYPHAFS_TEST_CUTS says how many more. Package powerloss tries all instants
+// of random work on the drive, without the binary.
+//
+//	HYPHAFS_TEST_CUTS=200 go test -timeout 2h -v -run TestPowerCut ./integration
+//	HYPHAFS_CRASH_POINTS=1000000 go test -timeout 6h ./integration/powerloss
+//
 // # Fuzzing
 //
 // Every decoder of bytes from a disk, a peer, the kernel or a person has a fuzz target beside it that asserts more than the absence of panics: errors
