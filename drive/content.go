@@ -215,6 +215,7 @@ func (d *Drive) resize(in *inode, size uint64) error {
 	f.before(in)
 	in.touch(now)
 	in.rec.Size, in.rec.Mtime, in.rec.Ctime = size, now.UnixNano(), now.UnixNano()
+	in.lost = in.lost && size > 0
 	if smaller {
 		beyond := run{blocksOf(size), 1 << 62}
 		in.cutBlocks(beyond)

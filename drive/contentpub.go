@@ -48,6 +48,10 @@ func (p *pieces) file(ctx context.Context, c *candidate) error {
 	in := c.in
 	for range 1 << 20 {
 		in.mu.Lock()
+		if in.whole() != nil { // lost meanwhile; the candidate does not get ready
+			in.mu.Unlock()
+			return nil
+		}
 		if in.gone || in.unpublished.count() == 0 {
 			c.take()
 			in.mu.Unlock()

@@ -6,6 +6,7 @@
 //
 //	kernel -> names.go inode.go file.go content.go   the calls: overlay over view
 //	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
+//	          sync.go durable.go lost.go             what is durable, and what cannot be
 //	          publish.go contentpub.go pace.go       overlay -> blocks and records in this node's feeds
 //	          fold.go feedset.go                     feeds -> view; which feeds there are
 //	          conflicts.go status.go alarm.go        what a person is told, and asked
@@ -33,14 +34,16 @@
 // of good bytes.
 //
 // A program that saves by renaming a new file over the old one, without fsync, gets the old content or the new one after a power loss: the frame of such a rename
-// names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes are durable. Whoever syncs the journal sees to that first
+// names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes, as they were then, are durable. Whoever syncs the journal sees to that first
 // (syncJournal), so what was acknowledged is never held back by it, and the rename itself waits for no disk. In turn the bytes of a file
 // that lost its last name are freed only when that is durable.
 //
 // What a peer changes in a file that is open or changed here is shown when the overlay lets go of it: after the last close, and when ours is published. All who open it
 // until then see the same version, since one inode has one page cache. The kernel is told then once more (forget), whichever version won.
 //
-// A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew).
+// A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew). When an fsync of a
+// larger file fails, the kernel drops what it was to store, and a later fsync would succeed all the same: such a file can neither be fsynced nor published until it is
+// cut to nothing, removed or replaced, or the node starts again (lost.go).
 //
 // A peer's change may contradict a move that is not published yet: the same directory moved elsewhere, or a cycle. Only records can be settled by the
 // merge rules, so such a move is published at once, before the kernel is told of the peer's change (hasten).

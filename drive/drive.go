@@ -213,7 +213,7 @@ func (d *Drive) Run(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	var flushed time.Time
-	var failure string
+	var failure, unflushed string
 	for {
 		select {
 		case <-ctx.Done():
@@ -232,8 +232,11 @@ func (d *Drive) Run(ctx context.Context) error {
 		}
 		if now := d.cfg.Now(); now.Sub(flushed) >= time.Second {
 			flushed = now
-			if err := d.flush(ctx); err != nil && ctx.Err() == nil {
+			if err := d.flush(ctx); err != nil && ctx.Err() == nil && err.Error() != unflushed {
 				d.cfg.Log.Error("flush", "err", err)
+				unflushed = err.Error()
+			} else if err == nil {
+				unflushed = ""
 			}
 		}
 	}

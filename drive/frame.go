@@ -45,6 +45,7 @@ const (
 	flagDirty = 1 << iota
 	flagGone
 	flagPublished
+	flagLost
 )
 
 // flagDurable of a synced item: the backing file itself was synced, so the bytes that were journalled before need not be looked at.
@@ -81,6 +82,9 @@ func (f *frame) inode(in *inode) {
 	}
 	if in.published {
 		flags |= flagPublished
+	}
+	if in.lost {
+		flags |= flagLost
 	}
 	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()))
 	if small, ok := in.backing.(*smallFile); ok && !known && len(in.present) > 0 {

@@ -54,7 +54,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		}
 		due := d.due(all)
 		if due == nil {
-			return nil
+			return d.undone(all)
 		}
 		if err := d.publishContent(ctx, due); err != nil {
 			return fmt.Errorf("publish content: %w", err)
@@ -64,9 +64,17 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 			return fmt.Errorf("publish records: %w", err)
 		}
 		if done == 0 || !all && done < d.batch {
-			return d.compactIfDue()
+			return errors.Join(d.compactIfDue(), d.undone(all))
 		}
 	}
+}
+
+// undone is an error if everything was to be published and something cannot be.
+func (d *Drive) undone(all bool) error {
+	if !all {
+		return nil
+	}
+	return d.allWhole()
 }
 
 // isDue reports whether something that changed between first and last is to be published now. Called with publishing held.
@@ -87,7 +95,7 @@ func (d *Drive) due(all bool) map[record.ID]*candidate {
 		}
 		in.mu.RLock()
 		busy := in.writers > 0 && !in.gone && d.cfg.Now().Sub(in.first) < d.cfg.Overdue && !all
-		ready := in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all)
+		ready := in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all) && in.whole() == nil
 		in.mu.RUnlock()
 		if ready && (in.published || !d.onlyHere(id)) {
 			found[id] = &candidate{in: in}
@@ -156,6 +164,9 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 // pick chooses what goes into one batch. Called with mu held.
 func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
 	p := picker{d: d, due: due, chosen: map[*entry]bool{}, visited: map[*entry]bool{}}
+	for _, c := range due {
+		c.ready = c.ready && c.in.wholeLocked() == nil // lost meanwhile
+	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
 			if !e.gone && len(p.chosen) < d.batch && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {

@@ -278,7 +278,7 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 	in.rec, in.base = *rec, rec.Replaces
 	in.rec.Replaces = nil
 	in.last = r.d.cfg.Now()
-	in.dirty, in.gone, in.published = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0
+	in.dirty, in.gone, in.published, in.lost = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0, p.nums[2]&flagLost != 0
 	if s, ok := r.synced[id]; ok && s.rec.Size > in.rec.Size { // an inode item has a smaller size only if the file was cut
 		s.rec.Size = in.rec.Size
 		r.synced[id] = s
@@ -416,6 +416,8 @@ func (r *replayer) carryOut(i *intent) {
 
 // bytes opens an inode's backing file and takes from it what can be trusted: everything if the system ran on since it was written, else what was synced.
 func (r *replayer) bytes(in *inode) error {
+	lost := in.lost && r.sameBoot
+	in.lost = false
 	if in.rec.Kind != record.File {
 		return nil
 	}
@@ -449,7 +451,11 @@ func (r *replayer) bytes(in *inode) error {
 	if err != nil {
 		return err
 	}
-	if err := r.fit(in, backing, s.durable); err != nil {
+	err = r.fit(in, backing, s.durable, lost)
+	if err == nil && lost {
+		err = in.rewrite(backing)
+	}
+	if err != nil {
 		return errors.Join(err, backing.Close())
 	}
 	if len(in.present) == 0 {
@@ -460,8 +466,8 @@ func (r *replayer) bytes(in *inode) error {
 }
 
 // fit makes an inode and its backing file as long as each other: as the file is, if the system ran on; else as long as what was synced, or shorter, if the
-// file is shorter than the durable bytes that it had: then it was cut since. The bytes that the journal has go in.
-func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64) error {
+// file is shorter than the durable bytes that it had: then it was cut since. The bytes that the journal has go in, if those of the file are in doubt.
+func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost bool) error {
 	size, err := backing.Size()
 	if err != nil {
 		return err
@@ -470,7 +476,7 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64) error 
 		in.rec.Size = uint64(size)
 		in.cutBlocks(run{blocksOf(in.rec.Size), 1 << 62})
 	}
-	if w := r.written[in.id]; w != nil && !r.sameBoot {
+	if w := r.written[in.id]; w != nil && (!r.sameBoot || lost) {
 		if err := w.apply(backing); err != nil {
 			return err
 		}
@@ -524,7 +530,10 @@ func (d *Drive) compactIfDue() error {
 	if size := d.journal.Size(); size < compactFrom || size < 64*live && size < compactBusy+4*live {
 		return nil
 	}
-	return d.compactNext()
+	if err := d.compactNext(); !errors.Is(err, errLost) {
+		return err
+	}
+	return nil // it has to wait
 }
 
 // compactNext is compact under the next name. Called with mu held.
@@ -547,6 +556,7 @@ func (d *Drive) compact(name string) (err error) {
 	var journalled []bool // by the journal so far, which stays in force if this fails
 	for _, in := range d.overlay.inodes {
 		in.mu.Lock()
+		err = errors.Join(err, in.whole())
 		held, journalled = append(held, in), append(journalled, in.journalled.Load())
 	}
 	defer func() {
@@ -557,6 +567,9 @@ func (d *Drive) compact(name string) (err error) {
 			in.mu.Unlock()
 		}
 	}()
+	if err != nil {
+		return err
+	}
 	file, err := d.cfg.Work.Journal(name)
 	if err != nil {
 		return noSpace(err)
@@ -574,17 +587,20 @@ func (d *Drive) compact(name string) (err error) {
 		}
 	}
 	for _, in := range held {
-		if in.backing == nil || !in.dirty {
+		if in.backing == nil || !in.dirty || in.gone && in.lost {
 			continue
 		}
 		if err := in.backing.Sync(); err != nil {
-			return errors.Join(noSpace(err), j.Close())
+			return errors.Join(d.lose(in, err), j.Close())
 		}
 	}
 	if err := errors.Join(j.Sync(), d.cfg.Work.SyncNames()); err != nil {
 		return errors.Join(noSpace(err), j.Close())
 	}
 	if err := d.cfg.Work.SetCurrent(name); err != nil {
+		if now, other := d.cfg.Work.Current(); d.journal != nil && (other != nil || now == name) {
+			d.journal.Fail(err) // the other one may be in force after a crash: nothing more may be promised in this one
+		}
 		return errors.Join(noSpace(err), j.Close())
 	}
 	if d.retired != nil {

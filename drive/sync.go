@@ -57,9 +57,9 @@ func (d *Drive) syncInode(in *inode) error {
 	defer in.syncing.Unlock()
 	for {
 		in.mu.Lock()
-		if !in.dirty {
-			in.mu.Unlock()
-			return nil
+		if !in.dirty || in.lost {
+			defer in.mu.Unlock()
+			return in.whole()
 		}
 		if in.backing == nil || in.isSmall() || !in.unsynced.all {
 			defer in.mu.Unlock()
@@ -69,7 +69,12 @@ func (d *Drive) syncInode(in *inode) error {
 		in.unsynced = unsynced{}
 		in.mu.Unlock()
 		err := was.backing.Sync()
-		if err == nil && !was.named {
+		if err != nil {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			return d.lose(in, err)
+		}
+		if !was.named {
 			err = d.cfg.Work.SyncNames()
 		}
 		in.mu.Lock()

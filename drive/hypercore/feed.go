@@ -273,27 +273,39 @@ func (f *Feed) Sync(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
-		for p := range pages {
-			f.dirty[p] = struct{}{}
-		}
 		return fmt.Errorf("sync feed %s: %w", f.key, err)
 	}
 	f.committed = head
 	return nil
 }
 
-// flush makes data, tree and signatures durable, then the bitfield pages that speak of them. Called with writing held.
+// flush makes data, tree and signatures durable, then the bitfield pages that speak of them. If it cannot, the pages are changed still. If one of the
+// three cannot be synced the feed takes no more: the disk may have dropped what was put into it, and the next sync would not tell. Called with writing held.
 func (f *Feed) flush(pages map[uint64][]byte) error {
+	var err error
 	for _, file := range []File{f.files.data, f.files.tree, f.files.signatures} {
-		if err := file.Sync(); err != nil {
-			return err
-		}
+		err = errors.Join(err, file.Sync())
 	}
-	return f.writeBitfield(pages)
+	broken := err != nil
+	if !broken {
+		err = f.writeBitfield(pages)
+	}
+	if err == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p := range pages {
+		f.dirty[p] = struct{}{}
+	}
+	if broken && f.broken == nil {
+		f.broken = errors.Join(ErrBroken, err)
+	}
+	return err
 }
 
 // Clear drops the blocks from from up to, not including, to from the disk. The tree keeps vouching for them, and a peer
-// may deliver them again.
+// may deliver them again. If it fails, what was dropped may still take its place on the disk: clearing the same blocks again frees it.
 func (f *Feed) Clear(ctx context.Context, from, to uint64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -301,51 +313,55 @@ func (f *Feed) Clear(ctx context.Context, from, to uint64) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	f.mu.Lock()
+	if f.broken != nil {
+		defer f.mu.Unlock()
+		return f.broken
+	}
 	to = min(to, f.head.Length)
-	type hole struct{ at, size int64 }
-	var holes []hole
 	for seq := from; seq < to; seq++ {
-		if !f.data.has(seq) {
-			continue
-		}
-		at, err := f.byteOffset(seq)
-		if err != nil {
-			f.mu.Unlock()
-			return err
-		}
-		leaf, err := f.node(2 * seq)
-		if err != nil {
-			f.mu.Unlock()
-			return err
-		}
 		f.setData(seq, false)
-		if k := len(holes); k > 0 && holes[k-1].at+holes[k-1].size == int64(at) {
-			holes[k-1].size += int64(leaf.Size)
-		} else {
-			holes = append(holes, hole{int64(at), int64(leaf.Size)})
-		}
 	}
 	pages := f.takeDirty()
 	f.mu.Unlock()
-	if err := f.flush(pages); err != nil {
+	if err := f.flush(pages); err != nil { // before the bytes go: a bit never speaks of a hole
 		return fmt.Errorf("clear in feed %s: %w", f.key, err)
 	}
-	f.mu.Lock() // a block that came back since must not be punched
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	for seq := from; seq < to; seq++ {
-		if f.data.has(seq) {
-			return nil
-		}
-	}
+	holes, err := f.holes(from, to)
 	for _, h := range holes {
-		if h.size == 0 {
-			continue
-		}
-		if err := f.files.data.Punch(h.at, h.size); err != nil {
-			return fmt.Errorf("clear in feed %s: %w", f.key, err)
-		}
+		err = errors.Join(err, f.files.data.Punch(h.at, h.size))
+	}
+	if err != nil {
+		return fmt.Errorf("clear in feed %s: %w", f.key, err)
 	}
 	return nil
+}
+
+// hole is bytes of the data file that no stored block needs.
+type hole struct{ at, size int64 }
+
+// holes returns where the blocks from from up to to lie that are not stored, as far as that is known. Called with mu held.
+func (f *Feed) holes(from, to uint64) (holes []hole, err error) {
+	for seq := from; seq < to; seq++ {
+		if f.data.has(seq) || !f.tree.has(2*seq) { // it came back since; or it was never here
+			continue
+		}
+		leaf, err := f.node(2 * seq)
+		if err != nil {
+			return holes, err
+		}
+		at, err := f.byteOffset(seq)
+		if err != nil {
+			return holes, err
+		}
+		if k := len(holes); k > 0 && holes[k-1].at+holes[k-1].size == int64(at) {
+			holes[k-1].size += int64(leaf.Size)
+		} else if leaf.Size > 0 {
+			holes = append(holes, hole{int64(at), int64(leaf.Size)})
+		}
+	}
+	return holes, nil
 }
 
 // Close releases the files. What was not synced may be lost. It is idempotent.

@@ -46,6 +46,7 @@ type model struct {
 	done      []int    // and when it had returned
 	facts     []fact   // since the system runs, ascending
 	over      []over
+	excused   bool // the disk may fail: what is not fsynced may be lost whatever becomes of its name
 }
 
 // over is a rename over another file: whoever sees it sees at least that version.
@@ -66,6 +67,9 @@ func newModel() *model {
 func (m *model) op(begun, done int) {
 	m.snapshots, m.begun, m.done = append(m.snapshots, m.snapshot()), append(m.begun, begun), append(m.done, done)
 }
+
+// excuse frees the drive of what renames over other files owe, until the system starts again: the disk may have failed to store that.
+func (m *model) excuse() { m.excused = true }
 
 // last is the number of the last operation.
 func (m *model) last() int { return len(m.snapshots) - 1 }
@@ -147,7 +151,7 @@ func (m *model) verify(s seen, n int, lossless bool) error {
 		return fmt.Errorf("the names are those of no operation from %d to %d:\n%sclosest: %s", least, most, s.names, m.closest(s.names, least, most))
 	}
 	for _, o := range m.over {
-		if o.op <= match {
+		if o.op <= match && !m.excused {
 			contents[o.id] = max(contents[o.id], o.version)
 		}
 	}
@@ -231,7 +235,7 @@ func (m *model) nextBoot() {
 		kept.names = max(kept.names, f.names)
 		maps.Copy(kept.contents, f.contents)
 	}
-	m.facts = []fact{kept}
+	m.facts, m.excused = []fact{kept}, false
 	for i := range m.begun {
 		m.begun[i], m.done[i] = 0, math.MaxInt
 	}
