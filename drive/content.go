@@ -53,17 +53,16 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 		for last := (off + uint64(len(p)) - 1) >> blockShift; end <= last && in.present.has(end); {
 			end++
 		}
-		p = p[:min(uint64(len(p)), end<<blockShift-off)]
-		k, err := in.backing.ReadAt(p, int64(off))
-		if k < len(p) && err != nil && k > 0 {
-			err = nil
-		}
-		if err != nil {
-			return 0, fmt.Errorf("read: %w", err)
-		}
-		return k, nil
+		return in.readBacking(p[:min(uint64(len(p)), end<<blockShift-off)], off)
 	}
 	p = p[:min(uint64(len(p)), (n+1)<<blockShift-off)]
+	if page, ok := in.pages.from(off >> pageShift); ok && page.first<<pageShift < off+uint64(len(p)) {
+		if page.first<<pageShift <= off {
+			defer in.mu.RUnlock()
+			return in.readBacking(p[:min(uint64(len(p)), page.end<<pageShift-off)], off)
+		}
+		p = p[:page.first<<pageShift-off]
+	}
 	e := in.extent(n)
 	if e == nil {
 		in.mu.RUnlock()
@@ -83,6 +82,15 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 	clear(p[k:]) // the file grew behind a short last block
 	f.prefetch(at, n)
 	return len(p), nil
+}
+
+// readBacking reads at least one byte. Called with mu held.
+func (in *inode) readBacking(p []byte, off uint64) (int, error) {
+	k, err := in.backing.ReadAt(p, int64(off))
+	if k == 0 && err != nil {
+		return 0, fmt.Errorf("read: %w", err)
+	}
+	return k, nil
 }
 
 // prefetchBlocks is how far a sequential read asks ahead, in blocks.
@@ -229,6 +237,7 @@ func (d *Drive) resize(in *inode, size uint64) error {
 // cutBlocks makes blocks a hole. Called with in.mu held.
 func (in *inode) cutBlocks(r run) {
 	in.present.remove(r)
+	in.pages.remove(pagesOf(r))
 	in.unpublished.remove(r)
 	in.rec.Extents = cutExtents(in.rec.Extents, r)
 }

@@ -16,7 +16,7 @@ type candidate struct {
 	rec     record.Inode
 	base    []record.Version
 	changes uint64
-	present blockset // the blocks that were in the backing file then
+	present blockset // the blocks that were in the backing file then, as a whole or in part
 	ready   bool     // rec is complete
 	forced  bool     // it goes along with an entry in it
 }
@@ -54,7 +54,8 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if due == nil {
 			return nil
 		}
-		if err := d.publishContent(ctx, due); err != nil {
+		unread, err := d.publishContent(ctx, due)
+		if err != nil {
 			return fmt.Errorf("publish content: %w", err)
 		}
 		done, err := d.publishRecords(ctx, due, all)
@@ -62,7 +63,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 			return fmt.Errorf("publish records: %w", err)
 		}
 		if done == 0 || !all && done < d.batch {
-			return d.compactIfDue()
+			return errors.Join(unread, d.compactIfDue())
 		}
 	}
 }
@@ -237,7 +238,7 @@ func (p *picker) force(in *inode) bool {
 // take copies the inode's record as it is now. Called with in.mu held.
 func (c *candidate) take() {
 	c.rec, c.base, c.changes, c.ready = c.in.rec, c.in.base, c.in.changes, true
-	c.present = append(blockset(nil), c.in.present...)
+	c.present = c.in.held()
 }
 
 // includeGone chooses a removed entry, and with it what becomes of its inode and of the one that others see there. The end of a move waits for the entry that the

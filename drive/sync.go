@@ -115,6 +115,7 @@ type syncState struct {
 	size    uint64
 	base    []record.Version
 	present blockset
+	pages   blockset
 	changes uint64
 	frame   frame
 }
@@ -122,7 +123,7 @@ type syncState struct {
 // state returns what Sync is about to make durable. Called with in.mu held.
 func (in *inode) state() (s syncState) {
 	s.backing, s.named, s.size, s.base, s.changes = in.backing, in.named, in.rec.Size, in.base, in.changes
-	s.present = append(blockset(nil), in.present...)
+	s.present, s.pages = slices.Clone(in.present), slices.Clone(in.pages)
 	s.frame.synced(in, true)
 	return s
 }
@@ -140,6 +141,13 @@ func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) 
 	for _, r := range was.present {
 		if len(in.present.missing(r)) > 0 {
 			return false, nil
+		}
+	}
+	for _, r := range was.pages {
+		for _, lost := range in.pages.missing(r) { // but to a block that was brought as a whole
+			if len(in.present.missing(blocksAround(lost))) > 0 {
+				return false, nil
+			}
 		}
 	}
 	if err := d.log(&was.frame); err != nil {
