@@ -16,8 +16,8 @@ const (
 	pageSize  = 1 << pageShift
 	perBlock  = blockSize / pageSize
 
-	// maxPatches bounds the runs of pages of an inode, which each fsync writes down; behind it blocks are brought as a whole.
-	maxPatches = 4096
+	// maxPatches bounds the runs of pages of an inode, which each fsync writes down; behind it blocks are brought as a whole. Publishing begins anew.
+	maxPatches = 16 << 10
 )
 
 // errUnread says that the block which pages belong to cannot be read any more.
@@ -62,6 +62,23 @@ func (in *inode) heldNot(r run) (out []run) {
 		}
 	}
 	return out
+}
+
+// dropPublished forgets the pages of blocks that are in a content feed as they are. Called with mu held.
+func (in *inode) dropPublished() {
+	var left blockset
+	for _, r := range in.pages {
+		for at := r.first; at < r.end; {
+			changed, ok := in.unpublished.from(at / perBlock)
+			from := max(at, changed.first*perBlock)
+			if !ok || from >= r.end {
+				break
+			}
+			at = min(changed.end*perBlock, r.end)
+			left.add(run{from, at})
+		}
+	}
+	in.pages = left
 }
 
 // becomes says what the backing file has when the bytes from off up to end are written and it did not have before: whole blocks, and pages of blocks the

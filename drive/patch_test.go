@@ -52,8 +52,8 @@ func TestPagesOfPublishedFile(t *testing.T) {
 	}
 	before := a.bytes.Len()
 	a.publishNow()
-	if n := a.bytes.Len() - before; n != 3 {
-		t.Errorf("%d blocks published, not the 3 that changed", n)
+	if n := a.bytes.Len() - before; n != 3 || f.in.pages != nil {
+		t.Errorf("%d blocks published, not the 3 that changed; pages %v", n, f.in.pages)
 	}
 	check("published")
 	write("again", pageSize, 4*pageSize) // onto what was published

@@ -393,6 +393,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		in.mu.Lock()
 		in.base = version(i)
 		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
+		in.dropPublished()
 		if folded && in.changes == cand.changes {
 			in.dirty = false
 			clean = append(clean, in)
