@@ -117,7 +117,7 @@ func (d *Drive) patchable(in *inode, n uint64, e *record.Extent, off, end uint64
 	if to := min(end, (n+1)<<blockShift); !covered(to) && to < in.rec.Size {
 		return false
 	}
-	feed, err := d.feeds.get(e.Feed)
+	feed, err := d.feeds.Get(e.Feed)
 	return err == nil && feed.Has(e.Seq+n-e.Block)
 }
 

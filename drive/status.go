@@ -46,7 +46,7 @@ func (d *Drive) Status() (Status, error) {
 			if key.IsZero() {
 				continue
 			}
-			f, err := d.feeds.get(key)
+			f, err := d.feeds.Get(key)
 			if err != nil {
 				return s, err
 			}
@@ -60,9 +60,11 @@ func (d *Drive) Status() (Status, error) {
 	}
 	conflicts, err := d.conflicts()
 	s.Conflicts = len(conflicts)
+	clocks, clockErr := d.clockAlarms()
+	err = errors.Join(err, clockErr)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s.Alarms = slices.Clone(d.alarms)
+	s.Alarms = append(slices.Clone(d.alarms), clocks...)
 	for id, in := range d.overlay.inodes {
 		in.mu.RLock()
 		if in.dirty && in.rec.Kind != record.Dir && (in.published || !in.gone && !d.onlyHere(id)) {
@@ -107,7 +109,7 @@ func (d *Drive) Nodes() ([]Node, error) {
 // with ErrDamaged among it.
 func (d *Drive) Check(ctx context.Context) error {
 	var wrong []error
-	for _, f := range d.feeds.all() {
+	for _, f := range d.feeds.All() {
 		if err := f.Check(ctx); err != nil {
 			wrong = append(wrong, err)
 		}

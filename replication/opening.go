@@ -1,10 +1,12 @@
 package replication
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -13,29 +15,68 @@ import (
 
 // readFirst reads the frame that opens the peer's direction and makes r decrypt what follows.
 func (s *session) readFirst(r *wire.Reader) (encrypted bool, err error) {
-	f, err := r.First()
-	if err != nil {
-		return false, fmt.Errorf("first frame: %w", err)
-	}
-	var feed wire.Feed
-	if f.Type != wire.TypeFeed || f.Channel != 0 {
-		return false, fmt.Errorf("first frame of type %d on channel %d: %w", f.Type, f.Channel, ErrProtocol)
-	}
-	if err := feed.Decode(f.Body); err != nil {
-		return false, fmt.Errorf("first frame: %w", errors.Join(err, ErrProtocol))
+	feed, err := firstFeed(r)
+	switch {
+	case err == nil:
+	case s.opts.Dialled && !errors.Is(err, wire.ErrFrame) && !errors.Is(err, ErrProtocol):
+		return false, fmt.Errorf("%w (%v)", ErrHungUp, err) // an io.EOF among it would mean that all is well
+	default:
+		return false, err
 	}
 	if feed.DiscoveryKey != hypercore.DiscoveryKey(s.node.source) {
 		return false, ErrOtherHypha
 	}
-	if feed.Nonce == nil {
-		if s.opts.Dialled || !s.node.cfg.AllowClear {
-			return false, ErrClear
-		}
+	switch {
+	case feed.Nonce == nil && !s.opts.Clear && (s.opts.Dialled || !s.node.cfg.AllowClear):
+		return false, ErrClear
+	case feed.Nonce == nil:
 		return false, nil
+	case s.opts.Dialled && s.opts.Clear:
+		return false, ErrEncrypts
 	}
 	r.Decrypt(wire.NewCipher((*[32]byte)(&s.node.source), (*[24]byte)(feed.Nonce)))
 	return true, nil
 }
+
+// firstFeed reads the Feed message that opens a direction.
+func firstFeed(r *wire.Reader) (feed wire.Feed, err error) {
+	f, err := r.First()
+	if err != nil {
+		return feed, fmt.Errorf("first frame: %w", err)
+	}
+	if f.Type != wire.TypeFeed || f.Channel != 0 {
+		return feed, fmt.Errorf("first frame of type %d on channel %d: %w", f.Type, f.Channel, ErrProtocol)
+	}
+	if err := feed.Decode(f.Body); err != nil {
+		return feed, fmt.Errorf("first frame: %w", errors.Join(err, ErrProtocol))
+	}
+	return feed, nil
+}
+
+// Greet reads what a peer that dialled says first, the discovery key of its Hypha, which travels in the clear. It returns a Conn that has everything still to be read, for
+// the Serve of that Hypha's Node. It waits 10 s at most; with an error, or when ctx ends meanwhile, conn is closed.
+func Greet(ctx context.Context, conn Conn) (discovery hypercore.Key, whole Conn, err error) {
+	late, cancel := context.WithTimeoutCause(ctx, openingTime, fmt.Errorf("no first frame: %w", ErrSilent))
+	defer cancel()
+	stop := context.AfterFunc(late, func() { conn.Close() })
+	var read bytes.Buffer
+	feed, err := firstFeed(wire.NewReader(io.TeeReader(conn, &read)))
+	if !stop() {
+		return discovery, nil, errors.Join(context.Cause(late), err)
+	}
+	if err != nil {
+		return discovery, nil, errors.Join(err, conn.Close())
+	}
+	return feed.DiscoveryKey, greeted{conn, io.MultiReader(&read, conn)}, nil
+}
+
+// greeted is a connection whose first bytes were read already.
+type greeted struct {
+	Conn
+	reader io.Reader
+}
+
+func (g greeted) Read(p []byte) (int, error) { return g.reader.Read(p) }
 
 // begin sends our first frame and handshake and opens the channels.
 func (s *session) begin(ctx context.Context, tasks *sync.WaitGroup, encrypted bool) error {
@@ -58,7 +99,7 @@ func (s *session) begin(ctx context.Context, tasks *sync.WaitGroup, encrypted bo
 	s.info.Encrypted = encrypted
 	s.mu.Unlock()
 	s.out.add(func(b []byte) []byte {
-		return wire.Handshake{ID: s.node.cfg.ID[:], Live: true, Extensions: []string{extension}}.Append(b, 0)
+		return wire.Handshake{ID: s.node.cfg.ID[:], Live: true, Extensions: extensions()}.Append(b, 0)
 	})
 	return s.openNew(ctx, tasks)
 }
@@ -160,11 +201,9 @@ func (s *session) handshake(f wire.Frame) error {
 		return ErrSelf
 	}
 	s.shook, s.live = true, m.Live
-	s.theirs = wire.MatchExtensions([]string{extension}, m.Extensions)
-	speaks := false
-	for _, ours := range s.theirs {
-		speaks = speaks || ours == 0
-	}
+	s.theirs = wire.MatchExtensions(extensions(), m.Extensions)
+	speaks := slices.Contains(s.theirs, idEphemeral)
+	s.tellsLimit = slices.Contains(s.theirs, idLimit)
 	s.mu.Lock()
 	s.info = Peer{PeerID: s.id, URL: s.opts.URL, Kind: s.opts.Kind, Fingerprint: s.opts.Fingerprint, Dialled: s.opts.Dialled,
 		ID: id, Encrypted: s.info.Encrypted, Live: m.Live, Extension: speaks, Connected: s.connected}

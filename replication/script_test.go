@@ -188,3 +188,12 @@ func (s *script) early() <-chan wire.Frame {
 	s.passed = s.passed[1:]
 	return out
 }
+
+// firstFrame is what opens a direction of the Hypha with this source, with a nonce or without.
+func firstFrame(source hypercore.Key, encrypts bool) []byte {
+	first := wire.Feed{DiscoveryKey: hypercore.DiscoveryKey(source)}
+	if encrypts {
+		first.Nonce = make([]byte, 24)
+	}
+	return first.Append(nil, 0)
+}

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
 
 	"hyphafs.org/hyphafs/replication"
+	"hyphafs.org/hyphafs/replication/gate"
+	"hyphafs.org/hyphafs/replication/redial"
 )
 
 // Node is what this package needs of a *replication.Node.
@@ -19,16 +20,15 @@ type Node interface {
 }
 
 const (
-	maxConns = 256              // that a Listener serves at once
-	dialTime = 15 * time.Second // for a connection to come about
-
-	firstWait = 500 * time.Millisecond
-	longWait  = 60 * time.Second
-	goodTime  = 30 * time.Second // a session that lasted that long makes the next wait short again
+	maxConns  = 256                    // that a Listener serves at once, unless its Gate says otherwise
+	breakTime = 500 * time.Millisecond // before the next try to accept when one failed
 )
 
 // Listener accepts peers.
 type Listener struct {
+	// Gate bounds the connections; it may be changed before Run. Listen sets one for 256.
+	Gate *gate.Gate
+
 	listener net.Listener
 	log      *slog.Logger
 }
@@ -39,7 +39,7 @@ func Listen(ctx context.Context, address string, log *slog.Logger) (*Listener, e
 	if err != nil {
 		return nil, err
 	}
-	return &Listener{l, orDiscard(log)}, nil
+	return &Listener{gate.New(maxConns, 0), l, orDiscard(log)}, nil
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {
@@ -65,9 +65,9 @@ func (l *Listener) Run(ctx context.Context, node Node) error {
 	stop := context.AfterFunc(ctx, func() { l.listener.Close() })
 	defer stop()
 	defer l.listener.Close()
-	slots := make(chan struct{}, maxConns)
+	gated := gate.Listener{Listener: l.listener, Gate: l.Gate, Log: l.log}
 	for {
-		conn, err := l.listener.Accept()
+		conn, err := gated.Accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -78,22 +78,12 @@ func (l *Listener) Run(ctx context.Context, node Node) error {
 			return err
 		case err != nil: // out of file descriptors, or a connection that broke at once
 			l.log.Warn("accept", "err", err)
-			if !sleep(ctx, firstWait) {
+			if !redial.Sleep(ctx, breakTime) {
 				return ctx.Err()
 			}
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			l.log.Warn("too many connections", "peer", conn.RemoteAddr())
-			conn.Close()
-			continue
-		}
-		sessions.Go(func() {
-			defer func() { <-slots }()
-			l.serve(ctx, node, conn)
-		})
+		sessions.Go(func() { l.serve(ctx, node, conn) })
 	}
 }
 
@@ -105,32 +95,16 @@ func (l *Listener) serve(ctx context.Context, node Node, conn net.Conn) {
 	}
 }
 
-// Dial connects node to address, "host:port", and keeps it connected until ctx ends: after a failure it waits, from half a second doubling up to a
-// minute, give or take a quarter. A connection to the node itself ends it with replication.ErrSelf. log may be nil.
+// Dial connects node to address, "host:port", and keeps it connected until ctx ends, as package redial does. log may be nil.
 func Dial(ctx context.Context, node Node, address string, log *slog.Logger) error {
-	log = orDiscard(log).With("peer", "tcp://"+address)
-	var wait Backoff
-	for {
-		begun := time.Now()
-		err := dialOnce(ctx, node, address)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, replication.ErrSelf):
-			return err
-		case time.Since(begun) >= goodTime:
-			wait.Reset()
-		}
-		pause := wait.Next()
-		log.Info("not connected", "err", err, "again_in", pause.Round(time.Millisecond))
-		if !sleep(ctx, pause) {
-			return ctx.Err()
-		}
-	}
+	return redial.Run(ctx, orDiscard(log).With("peer", "tcp://"+address), func(ctx context.Context) error {
+		return DialOnce(ctx, node, address)
+	})
 }
 
-func dialOnce(ctx context.Context, node Node, address string) error {
-	dialer := net.Dialer{Timeout: dialTime}
+// DialOnce connects node to address and returns when the session has ended.
+func DialOnce(ctx context.Context, node Node, address string) error {
+	dialer := net.Dialer{Timeout: redial.DialTime}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
@@ -139,29 +113,4 @@ func dialOnce(ctx context.Context, node Node, address string) error {
 		return fmt.Errorf("session: %w", err)
 	}
 	return nil
-}
-
-// Backoff says how long to wait before the next try. The zero value is ready. Not safe for concurrent use.
-type Backoff struct{ next time.Duration }
-
-// Next returns the time to wait: half a second at first, doubling up to a minute, give or take a quarter.
-func (b *Backoff) Next() time.Duration {
-	wait := max(b.next, firstWait)
-	b.next = min(2*wait, longWait)
-	return wait*3/4 + rand.N(wait/2)
-}
-
-// Reset makes the next wait the first again.
-func (b *Backoff) Reset() { b.next = 0 }
-
-// sleep waits; false: ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

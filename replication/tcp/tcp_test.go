@@ -106,21 +106,6 @@ func TestDialSelf(t *testing.T) {
 	}
 }
 
-func TestBackoff(t *testing.T) {
-	var b tcp.Backoff
-	want := 500 * time.Millisecond
-	for range 12 {
-		if got := b.Next(); got < want*3/4 || got > want*5/4 {
-			t.Errorf("wait of %v, want about %v", got, want)
-		}
-		want = min(2*want, time.Minute)
-	}
-	b.Reset()
-	if got := b.Next(); got > time.Second {
-		t.Errorf("wait of %v after a reset", got)
-	}
-}
-
 // disk opens a feed on disk.
 func disk(t testing.TB, n uint64, write bool) *hypercore.Feed {
 	t.Helper()
