@@ -68,7 +68,7 @@
 //
 // # Goroutines and locks
 //
-// The package starts no goroutine: the caller runs Run. Locks, in this order; none is held over a callback:
+// The package starts no goroutine that outlives a call: the caller runs Run, and a large read has its second half opened beside the first. Locks, in this order; none is held over a callback:
 //
 //	publishing   one Publish or Authorize; held over appends
 //	folding      one fold
