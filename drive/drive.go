@@ -32,6 +32,7 @@ type Drive struct {
 	own     *hypercore.Feed // nil without one
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
+	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
 	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
@@ -74,6 +75,10 @@ type blockAt struct {
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
 	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d.sealed.New = func() any {
+		b := make([]byte, 0, maxBulk*(record.BlockSize+record.SealOverhead))
+		return &b
+	}
 	d.feeds = newFeedSet(cfg.Source, d.openFeed)
 	if cfg.Doubt != "" {
 		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}

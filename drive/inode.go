@@ -198,14 +198,14 @@ func killPriv(rec *record.Inode) {
 // snapshot copies what a change may touch; restore brings it back. Both are called with in.mu held.
 func (in *inode) snapshot() *inode {
 	s := &inode{rec: in.rec, base: in.base, dirty: in.dirty, gone: in.gone, stale: in.stale, changes: in.changes, first: in.first, last: in.last,
-		present: in.present, unpublished: in.unpublished}
+		present: in.present, pages: in.pages, unpublished: in.unpublished}
 	s.journalled.Store(in.journalled.Load())
 	return s
 }
 
 func (in *inode) restore(s *inode) {
 	in.rec, in.base, in.dirty, in.gone, in.stale, in.changes, in.first, in.last = s.rec, s.base, s.dirty, s.gone, s.stale, s.changes, s.first, s.last
-	in.present, in.unpublished = s.present, s.unpublished
+	in.present, in.pages, in.unpublished = s.present, s.pages, s.unpublished
 	in.journalled.Store(s.journalled.Load())
 }
 

@@ -16,7 +16,7 @@ type candidate struct {
 	rec     record.Inode
 	base    []record.Version
 	changes uint64
-	present blockset // the blocks that were in the backing file then
+	present blockset // the blocks that were in the backing file then, as a whole or in part
 	ready   bool     // rec is complete
 	partial bool     // but for bytes that are not in the content feed, of an inode that is gone
 	forced  bool     // it goes along with an entry in it
@@ -56,7 +56,8 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if due == nil {
 			return d.undone(all)
 		}
-		if err := d.publishContent(ctx, due); err != nil {
+		unread, err := d.publishContent(ctx, due)
+		if err != nil {
 			return fmt.Errorf("publish content: %w", err)
 		}
 		done, err := d.publishRecords(ctx, due, all)
@@ -64,7 +65,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 			return fmt.Errorf("publish records: %w", err)
 		}
 		if done == 0 || !all && done < d.batch {
-			return errors.Join(d.compactIfDue(), d.undone(all))
+			return errors.Join(unread, d.compactIfDue(), d.undone(all))
 		}
 	}
 }
@@ -251,7 +252,7 @@ func (p *picker) force(in *inode) bool {
 // take copies the inode's record as it is now. Called with in.mu held.
 func (c *candidate) take() {
 	c.rec, c.base, c.changes, c.ready, c.partial = c.in.rec, c.in.base, c.in.changes, true, c.in.unpublished.count() > 0
-	c.present = append(blockset(nil), c.in.present...)
+	c.present = c.in.held()
 }
 
 // includeGone chooses a removed entry, and with it what becomes of its inode and of the one that others see there. The end of a move waits for the entry that the
@@ -415,6 +416,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		in.mu.Lock()
 		in.base = version(i)
 		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
+		in.dropPublished()
 		if folded && in.changes == cand.changes {
 			in.dirty = false
 			clean = append(clean, in)

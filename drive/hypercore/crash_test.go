@@ -122,20 +122,6 @@ func (f *flakyFile) Sync() error {
 	return nil
 }
 
-func (f *flakyFile) Punch(off, n int64) error {
-	fail, do := f.st.fails()
-	if do {
-		if err := f.memoryFile.Punch(off, n); err != nil {
-			return err
-		}
-		f.pending = append(f.pending, pendingWrite{off, make([]byte, n)})
-	}
-	if fail {
-		return errInjected
-	}
-	return nil
-}
-
 // TestCrashWhileAppending: after a crash at any call, what Append acknowledged is there, nothing half is, the store checks clean,
 // and no length is ever seen with two different signatures.
 func TestCrashWhileAppending(t *testing.T) {
