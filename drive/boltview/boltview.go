@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -44,11 +45,13 @@ func Open(path string) (d *DB, err error) {
 
 func open(path string) (*DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped})
-	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
-	}
-	if err != nil {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+	case errors.As(err, &errno), errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: %w", path, err)
+	default: // neither the disk nor another process: what is in the file, whose first write may have been torn
+		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(bucket)

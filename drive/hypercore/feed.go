@@ -108,6 +108,16 @@ func (f *Feed) Root() Head {
 	return f.head
 }
 
+// Roots returns the full roots of Root from left to right, which PutHead takes, and the signature over them. The caller owns both.
+func (f *Feed) Roots() (roots []Node, signature []byte) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.head.Length == 0 {
+		return nil, nil
+	}
+	return append([]Node(nil), f.roots...), append([]byte(nil), f.head.Signature[:]...)
+}
+
 // Forked returns the evidence of a fork that was ever seen, or nil.
 func (f *Feed) Forked() *ForkError {
 	f.mu.RLock()
