@@ -222,6 +222,7 @@ func (d *Drive) resize(in *inode, size uint64) error {
 			in.unpublished.add(run{n, n + 1})
 		}
 	}
+	d.recount(in)
 	f.inode(in)
 	return d.log(&f)
 }
@@ -361,6 +362,7 @@ func (f *File) hole(r run) error {
 	in.touch(now)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	in.cutBlocks(r)
+	f.d.recount(in)
 	var fr frame
 	fr.cut(in.id, r)
 	fr.inode(in)

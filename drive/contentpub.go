@@ -121,6 +121,7 @@ func (p *pieces) place(at sealing, e record.Extent) {
 	if c := at.cand; c.ready {
 		c.rec.Extents = addPresent(c.rec.Extents, e, c.present)
 	}
+	p.d.recount(in)
 }
 
 // addPresent adds the parts of e whose blocks are in present.

@@ -40,6 +40,7 @@ type inode struct {
 	unsynced    unsynced // what of backing is not durable
 	named       bool     // backing's name is
 	synced      uint64   // changes, when it was last fsynced
+	owed        int64    // its part of Drive.owed
 	// Invariant: backing, if there is one, is as long as the file; unpublished is part of present.
 }
 

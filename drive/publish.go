@@ -53,19 +53,32 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		}
 		due := d.due(all)
 		if due == nil {
-			return nil
+			return d.shorten()
 		}
-		if err := d.publishContent(ctx, due); err != nil {
-			return fmt.Errorf("publish content: %w", err)
+		done, err := d.publishDue(ctx, due, all)
+		if errors.Is(err, ErrNoSpace) {
+			d.tight.Store(true)
+			err = errors.Join(err, d.shorten()) // it may be enough for the next time
 		}
-		done, err := d.publishRecords(ctx, due, all)
 		if err != nil {
-			return fmt.Errorf("publish records: %w", err)
+			return err
 		}
 		if done == 0 || !all && done < d.batch {
-			return d.compactIfDue()
+			return errors.Join(d.compactIfDue(), d.shorten())
 		}
 	}
+}
+
+// publishDue publishes the inodes due, first their bytes and then, with the names that go with them, their records. It returns how many records there were.
+func (d *Drive) publishDue(ctx context.Context, due map[record.ID]*candidate, all bool) (int, error) {
+	if err := d.publishContent(ctx, due); err != nil {
+		return 0, fmt.Errorf("publish content: %w", noSpace(err))
+	}
+	done, err := d.publishRecords(ctx, due, all)
+	if err != nil {
+		return 0, fmt.Errorf("publish records: %w", noSpace(err))
+	}
+	return done, nil
 }
 
 // isDue reports whether something that changed between first and last is to be published now. Called with publishing held.
@@ -396,6 +409,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
 		if folded && in.changes == cand.changes {
 			in.dirty = false
+			d.owe(in, 0)
 			clean = append(clean, in)
 		}
 		if in.opens == 0 { // only who holds d.mu changes it
