@@ -62,7 +62,7 @@
 //
 // # Power loss and the view
 //
-// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second. A crash loses the tail of the view, which is folded again.
+// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second, or when many rows wait. A crash loses the tail of the view, which is folded again.
 //
 // # Goroutines and locks
 //

@@ -51,11 +51,11 @@ type Drive struct {
 
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
-	renamed  uint64               // how often names changed
-	journal  *journal.Journal     // changed only with every inode's mu held as well
-	retired  *journal.Journal     // the one before, which a Sync may still be using
-	promised map[record.ID]*inode // renamed over others since the journal was synced, with bytes that are not durable
-	doomed   []record.ID          // lost their last name since then: their bytes go when that is durable
+	renamed  uint64                // how often names changed
+	journal  *journal.Journal      // changed only with every inode's mu held as well
+	retired  *journal.Journal      // the one before, which a Sync may still be using
+	promised map[record.ID]promise // renamed over others since the journal was synced, with bytes that are not durable
+	doomed   []record.ID           // lost their last name since then: their bytes go when that is durable
 	scratch  scratchNames
 	clock    record.Stamp
 	notices  []Change // what the kernel does not know yet; Run tells it
@@ -75,7 +75,7 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]*inode{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
 	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
 	if cfg.Doubt != "" {
 		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
