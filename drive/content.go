@@ -308,6 +308,7 @@ func (d *Drive) resize(in *inode, size uint64) error {
 			in.unpublished.add(run{n, n + 1})
 		}
 	}
+	d.recount(in)
 	f.inode(in)
 	return d.log(&f)
 }
@@ -450,6 +451,7 @@ func (f *File) hole(r run) error {
 	in.touch(now)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	in.cutBlocks(r)
+	f.d.recount(in)
 	fr.cut(in.id, r)
 	fr.inode(in)
 	return f.d.log(&fr)

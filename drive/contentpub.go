@@ -159,6 +159,7 @@ func (p *pieces) place(at sealing, e record.Extent) {
 	if c := at.cand; c.ready {
 		c.rec.Extents = addBut(c.rec.Extents, e, c.present.missing(blocks))
 	}
+	p.d.recount(in)
 }
 
 // addBut adds the parts of e whose blocks are not in absent.

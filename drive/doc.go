@@ -86,8 +86,9 @@
 //
 // # Failures
 //
-// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote, a little before it is quite full (room.go):
-// deleting and publishing go on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
+// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote. What is
+// taken can always be published, since a change is refused when the disk has no room for it and for what publishing all changes will need, and a little to spare
+// (room.go); a call that finds none publishes first, the one case in which it waits for that. Deleting goes on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
 // everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence.
 //
 // # A store that was restored

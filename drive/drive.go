@@ -35,7 +35,9 @@ type Drive struct {
 	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
-	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
+	granted atomic.Int64                   // bytes that changes may need before the disk is asked again what is free
+	owed    atomic.Int64                   // bytes that publishing everything takes, about
+	tight   atomic.Bool                    // a change found no room
 	batch   int                            // batchRecords, but in tests
 	pace    pace
 

@@ -110,21 +110,24 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	if off < 0 || off > record.MaxSize-int64(len(p)) {
 		return 0, ErrTooBig
 	}
+	if err := f.d.withRoom(ctx, func() error { return f.writeAt(ctx, p, off, killPriv) }); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (f *File) writeAt(ctx context.Context, p []byte, off int64, killPriv bool) error {
 	in := f.in
 	for {
 		in.mu.Lock()
 		missing := f.d.hydration(in, uint64(off), uint64(off)+uint64(len(p)))
 		if len(missing) == 0 {
-			err := f.d.writeLocked(in, p, off, killPriv)
-			in.mu.Unlock()
-			if err != nil {
-				return 0, err
-			}
-			return len(p), nil
+			defer in.mu.Unlock()
+			return f.d.writeLocked(in, p, off, killPriv)
 		}
 		in.mu.Unlock()
 		if err := f.d.hydrate(ctx, in, missing); err != nil {
-			return 0, err
+			return err
 		}
 	}
 }
@@ -135,7 +138,11 @@ func (f *File) Append(ctx context.Context, p []byte, killPriv bool) (int, error)
 		f.in.mu.RLock()
 		size := f.in.rec.Size
 		f.in.mu.RUnlock()
-		n, err := f.appendAt(ctx, p, size, killPriv)
+		var n int
+		err := f.d.withRoom(ctx, func() (err error) {
+			n, err = f.appendAt(ctx, p, size, killPriv)
+			return err
+		})
 		if !errors.Is(err, errMoved) {
 			return n, err
 		}
@@ -330,10 +337,11 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 	if len(p) == 0 {
 		return nil
 	}
-	if err := d.room(len(p)); err != nil {
+	end := uint64(off) + uint64(len(p))
+	owed, err := d.roomToWrite(in, uint64(off), end)
+	if err != nil {
 		return err
 	}
-	end := uint64(off) + uint64(len(p))
 	if err := d.openBacking(in, end); err != nil {
 		return err
 	}
@@ -355,5 +363,6 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 		return errors.Join(err, in.backing.Truncate(int64(in.rec.Size))) // what was written behind the end is not there
 	}
 	in.unpublished.add(run{uint64(off) >> blockShift, (end-1)>>blockShift + 1})
+	d.owe(in, owed)
 	return nil
 }

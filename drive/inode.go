@@ -146,6 +146,8 @@ func (d *Drive) SetAttr(ctx context.Context, id record.ID, change AttrChange) (A
 		if err := d.truncate(ctx, id, *change.Size); err != nil {
 			return Attr{}, err
 		}
+	} else if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
+		return Attr{}, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -286,9 +288,12 @@ func (d *Drive) Xattrs(_ context.Context, id record.ID) ([]string, error) {
 }
 
 // SetXattr sets an attribute; flags are those of setxattr(2): 1 it must be new, 2 it must be there.
-func (d *Drive) SetXattr(_ context.Context, id record.ID, name string, value []byte, flags uint32) error {
+func (d *Drive) SetXattr(ctx context.Context, id record.ID, name string, value []byte, flags uint32) error {
 	if name == "" || len(name) > record.MaxName {
 		return ErrInvalid
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed + 2*int64(len(value))) }); err != nil {
+		return err
 	}
 	return d.editXattrs(id, func(xs []record.Xattr) ([]record.Xattr, error) {
 		i, ok := findXattr(xs, name)

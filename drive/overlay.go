@@ -42,6 +42,7 @@ type inode struct {
 	named       bool     // backing's name is
 	synced      uint64   // changes, when it was last fsynced
 	lost        bool     // an fsync of backing failed: what the disk has may not be what was written, and a later fsync would not tell
+	owed        int64    // its part of Drive.owed
 	// Invariant: backing, if there is one, is as long as the file; a block of pages is not in present, and has an extent; unpublished is part of held.
 }
 

@@ -54,18 +54,18 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		}
 		due := d.due(all)
 		if due == nil {
-			return d.undone(all)
+			return errors.Join(d.shorten(), d.undone(all))
 		}
-		unread, err := d.publishContent(ctx, due)
-		if err != nil {
-			return fmt.Errorf("publish content: %w", err)
+		done, unread, err := d.publishDue(ctx, due, all)
+		if errors.Is(err, ErrNoSpace) {
+			d.tight.Store(true)
+			err = errors.Join(err, d.shorten()) // it may be enough for the next time
 		}
-		done, err := d.publishRecords(ctx, due, all)
 		if err != nil {
-			return fmt.Errorf("publish records: %w", err)
+			return err
 		}
 		if done == 0 || !all && done < d.batch {
-			return errors.Join(unread, d.compactIfDue(), d.undone(all))
+			return errors.Join(unread, d.compactIfDue(), d.shorten(), d.undone(all))
 		}
 	}
 }
@@ -76,6 +76,18 @@ func (d *Drive) undone(all bool) error {
 		return nil
 	}
 	return d.allWhole()
+}
+
+// publishDue publishes the inodes due, first their bytes and then, with the names that go with them, their records. It returns how many records there were, and
+// what could not be read.
+func (d *Drive) publishDue(ctx context.Context, due map[record.ID]*candidate, all bool) (done int, unread, err error) {
+	if unread, err = d.publishContent(ctx, due); err != nil {
+		return 0, unread, fmt.Errorf("publish content: %w", noSpace(err))
+	}
+	if done, err = d.publishRecords(ctx, due, all); err != nil {
+		return 0, unread, fmt.Errorf("publish records: %w", noSpace(err))
+	}
+	return done, unread, nil
 }
 
 // isDue reports whether something that changed between first and last is to be published now. Called with publishing held.
@@ -419,6 +431,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		in.dropPublished()
 		if folded && in.changes == cand.changes {
 			in.dirty = false
+			d.owe(in, 0)
 			clean = append(clean, in)
 		}
 		owed := d.promised[in.id]

@@ -35,7 +35,8 @@ func (d *Drive) replay() error {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
-	for id := range d.overlay.inodes {
+	for id, in := range d.overlay.inodes {
+		d.recount(in)
 		d.revive(id)
 	}
 	if err := d.compactNext(); err != nil {
@@ -538,7 +539,7 @@ const (
 func (d *Drive) compactIfDue() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	live := int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
+	live := d.live()
 	if size := d.journal.Size(); size < compactFrom || size < 64*live && size < compactBusy+4*live {
 		return nil
 	}
@@ -546,6 +547,11 @@ func (d *Drive) compactIfDue() error {
 		return err
 	}
 	return nil // it has to wait
+}
+
+// live is about how many bytes a new journal would have. Called with mu held.
+func (d *Drive) live() int64 {
+	return int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
 }
 
 // compactNext is compact under the next name. Called with mu held.
@@ -619,6 +625,9 @@ func (d *Drive) compact(name string) (err error) {
 		if err := d.retired.Close(); err != nil {
 			d.cfg.Log.Warn("close an old journal", "err", err)
 		}
+	}
+	if d.journal != nil {
+		d.journal.Discard()
 	}
 	d.retired, d.journal = d.journal, j
 	for _, in := range held {

@@ -61,6 +61,9 @@ func (d *Drive) syncInode(in *inode) error {
 			defer in.mu.Unlock()
 			return in.whole()
 		}
+		if !in.unsynced.all && in.unsynced.bytes > 0 && !in.isSmall() && d.room(int64(in.unsynced.bytes)) != nil {
+			in.unsynced = unsynced{all: true} // there is no room for them in the journal, but where they are there is
+		}
 		if in.backing == nil || in.isSmall() || !in.unsynced.all {
 			defer in.mu.Unlock()
 			return d.syncPieces(in)

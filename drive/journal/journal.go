@@ -208,5 +208,15 @@ func (j *Journal) Size() int64 {
 	return j.size
 }
 
+// Discard frees the bytes of a journal that another one took the place of. Whoever still syncs it syncs nothing.
+func (j *Journal) Discard() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken == nil {
+		j.broken = errors.New("the journal was replaced")
+	}
+	_ = j.file.Truncate(0) // its name is gone: with the last who has it open the bytes go
+}
+
 // Close releases the file.
 func (j *Journal) Close() error { return j.file.Close() }
