@@ -211,9 +211,10 @@ func (d *Drive) resize(in *inode, size uint64) error {
 		}
 		in.unsynced = unsynced{all: true}
 	}
+	var f frame
+	f.before(in)
 	in.touch(now)
 	in.rec.Size, in.rec.Mtime, in.rec.Ctime = size, now.UnixNano(), now.UnixNano()
-	var f frame
 	if smaller {
 		beyond := run{blocksOf(size), 1 << 62}
 		in.cutBlocks(beyond)
@@ -358,10 +359,11 @@ func (f *File) hole(r run) error {
 		in.unsynced = unsynced{all: true}
 	}
 	now := f.d.cfg.Now()
+	var fr frame
+	fr.before(in)
 	in.touch(now)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	in.cutBlocks(r)
-	var fr frame
 	fr.cut(in.id, r)
 	fr.inode(in)
 	return f.d.log(&fr)

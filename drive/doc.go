@@ -6,7 +6,7 @@
 //
 //	kernel -> names.go inode.go file.go content.go   the calls: overlay over view
 //	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
-//	          publish.go contentpub.go               overlay -> blocks and records in this node's feeds
+//	          publish.go contentpub.go pace.go       overlay -> blocks and records in this node's feeds
 //	          fold.go feedset.go                     feeds -> view; which feeds there are
 //	          conflicts.go status.go alarm.go        what a person is told, and asked
 //
@@ -47,18 +47,22 @@
 //
 // # Publishing
 //
-// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. The bytes go into the content feed first, in
+// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. While a program changes much (pace.go) it has the
+// processor to itself: what is quiet waits until that ends, or is overdue. The bytes go into the content feed first, in
 // appends of 4 MiB, each file as it was at an instant; then a batch of records, some thousands at most, that is consistent: an entry goes with its inode and with the directory it is in, a
 // move with both its ends, the removal of an inode's last name with its deletion. Before the batch the journal notes the intent, so that a crash behind it publishes nothing twice. Then the own feed is folded and the overlay lets go of
 // what did not change meanwhile; what did is based on what was published, and all of it is if the view could not take the batch. What was made and removed in between leaves no record. A deletion of an inode keeps the
 // whole record, so that a concurrent move loses nothing.
+//
+// Stamps are a hybrid logical clock (clock.go): that of a record is greater than all that was folded before, also over restarts, since the view keeps the greatest of each feed. A
+// peer's clock is followed however wrong it is, and the status says whose is a day or more ahead.
 //
 // Scratch names (DefaultScratch) are never published, nor is anything in a directory that has one; moving what other nodes know there is ErrCrossDevice, upon which programs
 // copy and delete.
 //
 // # Power loss and the view
 //
-// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second. A crash loses the tail of the view, which is folded again.
+// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second, or when many rows wait. A crash loses the tail of the view, which is folded again.
 //
 // # Goroutines and locks
 //
@@ -79,7 +83,12 @@
 //
 // Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote, a little before it is quite full (room.go):
 // deleting and publishing go on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
-// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence. A peer that has more of this node's own feed than
-// this node (a store restored from a backup) is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything
-// is appended.
+// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence.
+//
+// # A store that was restored
+//
+// Two blocks at one place of a feed are a fork, and a store restored from a backup is about to make one. Whoever opens it says if that may be so (Config.Doubt): nothing is
+// written then, and nobody gets this node's own feeds from here, until a peer said what it has of them (End), which has to be no less than what is here, and all
+// of that was taken over: the records, and of the content feed the length that they and the peer speak of (doubt.go). A peer that has more of this node's own feed
+// without any doubt is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything is appended.
 package drive

@@ -144,11 +144,11 @@ type change struct {
 	d        *Drive
 	now      time.Time
 	frame    frame
-	entries  []*entry // to set
-	drops    []*entry // to forget
-	inodes   []*inode // touched
-	promised []*inode // whose bytes the frame needs
-	undo     []func() // restores the touched inodes if the frame cannot be written
+	entries  []*entry  // to set
+	drops    []*entry  // to forget
+	inodes   []*inode  // touched
+	promised []promise // the bytes that the frame needs
+	undo     []func()  // restores the touched inodes if the frame cannot be written
 }
 
 func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
@@ -208,8 +208,8 @@ func (c *change) commit() error {
 		}
 		return err
 	}
-	for _, in := range c.promised {
-		c.d.promised[in.id] = in
+	for _, p := range c.promised {
+		c.d.promised[p.in.id] = p
 	}
 	if len(c.drops)+len(c.entries) > 0 {
 		c.d.renamed++
@@ -231,6 +231,7 @@ func (d *Drive) log(f *frame) error {
 	if len(f.b) == 0 {
 		return nil
 	}
+	d.pace.frames.Add(1)
 	return noSpace(d.journal.Append(f.b))
 }
 
@@ -520,7 +521,7 @@ func (e *entry) moved(from found) {
 }
 
 func later(a, b record.Stamp) record.Stamp {
-	if record.Less(a, record.Version{}, b, record.Version{}) {
+	if a.Before(b) {
 		return b
 	}
 	return a

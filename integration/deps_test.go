@@ -40,6 +40,7 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"replication/...", module + "auth", "replication hands opaque bytes to a handler"},
 	{"replication/...", module + "fs", "replication knows no mount"},
 	{"replication", "net", "the core speaks over any connection; sockets live in the transports"},
+	{"replication/datdns", module + "replication/wire", "Dat DNS knows keys and HTTPS, no sessions"},
 	{"replication", "github.com/gorilla/websocket", "the core speaks over any connection; sockets live in the transports"},
 	{"replication/tcp", "net/http", "each transport carries what it needs"},
 	{"replication/redial", "net", "the transports dial"},

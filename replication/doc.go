@@ -11,7 +11,7 @@
 //
 // Channels are opened in the order of Feeds.Feeds, and for each feed that joins while the session runs. Up to 17 messages (256 KiB in all) are held for a
 // feed that the peer opened before us. Each channel sends Want for the first 2^20 blocks, and for further ones as far as the peer has blocks, also for
-// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead tells), which the npm package never does.
+// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead and OnEnd tell), which the npm package never does.
 //
 // # Fetching
 //

@@ -47,6 +47,10 @@ type Config struct {
 	// OnAhead tells that a peer has more of a feed that this node writes than this node. proved false: it says so; true: the feed now holds, or knows
 	// the signature of, length blocks. Nothing may be appended in between that contradicts.
 	OnAhead func(feed hypercore.Key, length uint64, proved bool)
+	// Hold reports whether a feed that this node writes is kept back for now: peers are told that nothing of it is here. It must not wait.
+	Hold func(feed hypercore.Key) bool
+	// OnEnd tells how many blocks of a feed that this node writes a peer says it has, each time it says something; 0 if it has none.
+	OnEnd func(feed hypercore.Key, length uint64)
 	// OnFork tells that the writer of a feed signed two histories; evidence may be nil.
 	OnFork func(feed hypercore.Key, evidence *hypercore.ForkError)
 	// Limit tells whether this node stores no more: then nothing is asked for, and peers of ours are told the limit. It must not wait. nil: there is none.

@@ -115,6 +115,11 @@ func (s *session) answer() error {
 
 // tellHave answers a Want.
 func (c *channel) tellHave(m wire.Range) {
+	if c.held() {
+		c.wanted, c.muted = true, true
+		c.send(wire.Have{Start: m.Start, Length: min(m.Length, wantWindow), Bitfield: wire.EncodeBits(make([]byte, wantAlign/8))})
+		return
+	}
 	length := c.feed.Len()
 	if !c.wanted {
 		c.wanted, c.announced = true, length
@@ -135,10 +140,20 @@ func (c *channel) send(m wire.Have) {
 	c.session.out.add(func(b []byte) []byte { return m.Append(b, c.number) })
 }
 
+// held reports whether this node's own feed is kept back.
+func (c *channel) held() bool {
+	hold := c.session.node.cfg.Hold
+	return hold != nil && c.feed.Writable() && hold(c.feed.Key())
+}
+
 // serve answers a Request. Requests by byte offset are answered for the index they name, as the npm package does when it cannot seek.
 func (c *channel) serve(m wire.Request) error {
 	var value []byte
-	p, err := c.feed.Proof(m.Index, m.Nodes, &c.marks, m.Hash)
+	var p hypercore.Proof
+	err := hypercore.ErrNotStored
+	if !c.held() {
+		p, err = c.feed.Proof(m.Index, m.Nodes, &c.marks, m.Hash)
+	}
 	if err == nil && !m.Hash {
 		value, err = c.feed.Block(m.Index)
 	}
@@ -191,6 +206,11 @@ func (c *channel) sendNews() {
 		return
 	}
 	news, renew := c.fetch.takeNews(c)
+	if c.held() {
+		c.muted, c.active = true, true
+		return
+	}
+	renew, c.muted = renew || c.muted, false
 	length := c.feed.Len()
 	if c.feed.Writable() && length > c.announced {
 		news = append(news, span{c.announced, length})

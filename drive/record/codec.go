@@ -16,7 +16,7 @@ const (
 	MaxXattr    = 64 << 10 // bytes of all attribute names and values together
 	MaxSize     = 1 << 55  // bytes of a file
 	MaxRecord   = 7 << 20  // bytes of an encoded record: it has to fit a block
-	maxWall     = 1 << 46  // ms: the year 4199
+	MaxWall     = 1 << 46  // ms of a stamp: the year 4199
 	maxKind     = BlockDevice
 	modeBits    = 0o7777
 	maxWriter   = 4096 // bytes of a writer's name
@@ -116,7 +116,7 @@ func history(f field, s *Stamp, replaces *[]Version) (known bool, err error) {
 			}
 			return true, nil
 		})
-		if s.Wall > maxWall {
+		if s.Wall > MaxWall {
 			err = fmt.Errorf("stamp %d: %w", s.Wall, ErrInvalid)
 		}
 		return true, err

@@ -29,9 +29,11 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 		return err
 	}
 	n.mount.Store(mount)
+	n.stampUnlessInDoubt()
 	if n.settings.New || !n.drive.Writable() {
 		n.welcome(tell.Say)
 	}
+	n.manager.Ready(n.brief()) // first: a command that started this node in the background ends with what follows
 	tell.Ready()
 	n.log.Info("ready", "path", n.settings.Mount, "writable", n.drive.Writable())
 	select {
@@ -42,9 +44,21 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 		n.log.Info("stopping", "why", "unmounted")
 	case err = <-failed:
 	}
+	n.manager.Stopping()
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer done()
-	return errors.Join(err, mount.Close(end))
+	return errors.Join(err, n.endMount(end, mount))
+}
+
+// endMount ends the mount, also where other mount namespaces hold it.
+func (n *Node) endMount(ctx context.Context, mount *fs.Server) error {
+	err := mount.Close(ctx)
+	var held *fs.HeldError
+	if errors.As(err, &held) {
+		n.log.Warn("unmounted", "path", n.settings.Mount, "err", held)
+		return nil
+	}
+	return err
 }
 
 // start starts every part but the mount. They outlive ctx: close ends them. The first that fails is told on failed.
@@ -67,13 +81,14 @@ func (n *Node) start(ctx context.Context) (failed <-chan error, err error) {
 	if err := n.connect(alive, part); err != nil {
 		return nil, err
 	}
-	if !n.drive.Writable() {
+	if !n.drive.Writable() && !n.drive.Authorized(n.key()) {
 		part("asking for approval", n.ask)
 	}
 	server, err := control.Listen(n.settings.State.Socket())
 	if err != nil {
 		return nil, err
 	}
+	part("service manager", func(ctx context.Context) error { return n.manager.Run(ctx, n.brief) })
 	part("control socket", func(ctx context.Context) error { return server.Serve(ctx, n.handle) })
 	return first, nil
 }
@@ -95,7 +110,7 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 		n.mu.Unlock()
 		part("listening at "+url, l.Run)
 	}
-	for _, url := range n.settings.Config.Peers {
+	dial := func(url string) {
 		part("peer "+url, func(ctx context.Context) error {
 			err := transport.Dial(ctx, n.peers, url, source, n.log)
 			if errors.Is(err, replication.ErrSelf) {
@@ -105,7 +120,14 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 			return err
 		})
 	}
-	return nil
+	for _, url := range n.settings.Config.Peers {
+		dial(url)
+	}
+	var err error
+	if n.domain, err = n.newWatch(dial); n.domain != nil {
+		part("domain", n.domain.Run)
+	}
+	return err
 }
 
 // ask repeats the request for approval until it is granted.

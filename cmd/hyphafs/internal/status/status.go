@@ -159,6 +159,26 @@ func (s Status) Text() []byte {
 	return []byte(b.String())
 }
 
+// Brief returns s in one line without names, addresses and keys. err is what kept s from being complete.
+func Brief(s Status, err error) string {
+	state := "read-only"
+	switch {
+	case s.Writable:
+		state = "writable"
+	case s.Words != "":
+		state = "read-only, waiting for approval"
+	}
+	if len(s.Peers) == 1 {
+		state += ", 1 peer"
+	} else {
+		state += fmt.Sprintf(", %d peers", len(s.Peers))
+	}
+	if err != nil || len(s.Alarms) > 0 {
+		state += ", ALARM: see hyphafs status"
+	}
+	return state
+}
+
 func orNone(s string) string {
 	if s == "" {
 		return "none"

@@ -3,6 +3,7 @@ package status
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,23 @@ func TestTextShowsTheWordsUntilApproved(t *testing.T) {
 	s.Writable = false
 	if text := string(s.Text()); !strings.Contains(text, "read-only\n") {
 		t.Error(text)
+	}
+}
+
+func TestBrief(t *testing.T) {
+	for _, c := range []struct {
+		s    Status
+		err  error
+		want string
+	}{
+		{Status{Writable: true, Peers: make([]Peer, 2)}, nil, "writable, 2 peers"},
+		{Status{Words: "a b c d e f", Peers: make([]Peer, 1)}, nil, "read-only, waiting for approval, 1 peer"},
+		{Status{}, errors.New("x"), "read-only, 0 peers, ALARM: see hyphafs status"},
+		{full(), nil, "read-only, waiting for approval, 1 peer, ALARM: see hyphafs status"},
+	} {
+		if got := Brief(c.s, c.err); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }
 
