@@ -104,10 +104,10 @@ func (n *Server) totals() totals {
 		for _, p := range h.node.Peers() {
 			t.sessions[p.Kind]++
 		}
-		c := h.node.Counters()
-		t.received += c.Received
-		t.sent += c.Sent
-		t.relayed += c.ExtensionsRelayed
+		traffic, c := h.node.Traffic(), h.node.Counters()
+		t.received += traffic.Received
+		t.sent += traffic.Sent
+		t.relayed += traffic.Relayed
 		for reason, v := range map[string]uint64{
 			"message_malformed": c.Malformed, "block_unasked": c.Unasked, "block_bad_proof": c.BadProofs, "block_without_room": c.Full,
 			"feed_forked": c.Forks, "peer_clear": c.ClearRefused, "peer_of_another_hypha": c.OtherHypha, "request_unanswered": c.Unanswered,
