@@ -89,8 +89,9 @@ type Peer struct {
 	Down, Up    uint64 // bytes
 }
 
-// Counters count what was dropped since the Node was made.
+// Counters count what came and went and what was dropped since the Node was made.
 type Counters struct {
+	Received, Sent      uint64 // bytes
 	Malformed           uint64 // messages that do not decode
 	Unasked             uint64 // blocks that nobody asked for
 	BadProofs           uint64 // peers dropped for one
@@ -99,7 +100,8 @@ type Counters struct {
 	OtherHypha          uint64 // peers of another one
 	Unanswered          uint64 // requests given up
 	Full                uint64 // blocks for which there was no room
-	ExtensionsTooLong   uint64 // secure-ephemeral payloads
+	ExtensionsRelayed   uint64 // secure-ephemeral payloads passed on, each counted once
+	ExtensionsTooLong   uint64
 	ExtensionsLimited   uint64 // above the rate of a connection or of the Hypha
 	ExtensionsRepeated  uint64
 	ExtensionsDropped   uint64 // for a peer that does not take them off
@@ -109,6 +111,7 @@ type Counters struct {
 type counts struct {
 	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered, full                 atomic.Uint64
 	extensionsTooLong, extensionsLimited, extensionsRepeated, extensionsDropped, extensionsElsewhere atomic.Uint64
+	extensionsRelayed                                                                                atomic.Uint64
 }
 
 // Node replicates the feeds of one Hypha with any number of peers. All methods may be called from many goroutines at once.
@@ -121,6 +124,8 @@ type Node struct {
 
 	mu       sync.Mutex // guards what follows; held over nothing
 	sessions []*session
+	down     uint64 // bytes, of sessions that ended
+	up       uint64
 	fetches  map[hypercore.Key]*fetch
 	watchers map[chan struct{}]struct{} // want to know when a peer got further
 	last     PeerID
@@ -157,6 +162,8 @@ func (n *Node) Serve(ctx context.Context, conn Conn, opts Options) error {
 	err := s.run(ctx)
 	n.mu.Lock()
 	n.sessions = slices.DeleteFunc(n.sessions, func(o *session) bool { return o == s })
+	n.down += s.received.Load()
+	n.up += s.out.sent.Load()
 	n.mu.Unlock()
 	n.progress()
 	switch {
@@ -194,16 +201,30 @@ func (n *Node) Peers() []Peer {
 	return out
 }
 
-// Counters returns what was dropped so far.
+// Counters returns what was counted so far.
 func (n *Node) Counters() Counters {
 	c := &n.counts
+	received, sent := n.traffic()
 	return Counters{
+		Received: received, Sent: sent,
 		Malformed: c.malformed.Load(), Unasked: c.unasked.Load(), BadProofs: c.badProofs.Load(), Forks: c.forks.Load(),
 		ClearRefused: c.clearRefused.Load(), OtherHypha: c.otherHypha.Load(), Unanswered: c.unanswered.Load(), Full: c.full.Load(),
-		ExtensionsTooLong: c.extensionsTooLong.Load(), ExtensionsLimited: c.extensionsLimited.Load(),
+		ExtensionsRelayed: c.extensionsRelayed.Load(), ExtensionsTooLong: c.extensionsTooLong.Load(), ExtensionsLimited: c.extensionsLimited.Load(),
 		ExtensionsRepeated: c.extensionsRepeated.Load(), ExtensionsDropped: c.extensionsDropped.Load(),
 		ExtensionsElsewhere: c.extensionsElsewhere.Load(),
 	}
+}
+
+// traffic returns how many bytes came and went.
+func (n *Node) traffic() (received, sent uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	received, sent = n.down, n.up
+	for _, s := range n.sessions {
+		received += s.received.Load()
+		sent += s.out.sent.Load()
+	}
+	return received, sent
 }
 
 // Behind returns how many of the blocks stored here the best peer has not told us it has, and how many peers there are. Peers that lack some are
