@@ -309,3 +309,27 @@ func TestRemovedTree(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMovedWithWhatIsNotPublished: a directory was moved, and has files that are not due. They go out with their inodes, not with its old name.
+func TestMovedWithWhatIsNotPublished(t *testing.T) {
+	a, b := twoNodes(t)
+	a.mkdir(record.Root, "was")
+	a.publishNow()
+	a.mv("was", "is")
+	a.mu.Lock()
+	a.now = a.now.Add(2 * time.Second) // the move is due
+	a.mu.Unlock()
+	a.put(a.path("is"), "new", "text")
+	if err := a.publish(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, a, b)
+	if got, want := b.tree(), "/is/ 755\n"; got != want {
+		t.Errorf("before the file is due the other node shows\n%swant\n%s", got, want)
+	}
+	a.publishNow()
+	exchange(t, a, b)
+	if got, want := b.tree(), "/is/ 755\n/is/new 644 1 \"text\"\n"; got != want {
+		t.Errorf("the other node shows\n%swant\n%s", got, want)
+	}
+}

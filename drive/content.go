@@ -97,7 +97,7 @@ func (f *File) prefetch(at record.Extent, n uint64) {
 	if !sequential {
 		return
 	}
-	feed, err := f.d.feeds.get(at.Feed)
+	feed, err := f.d.feeds.Get(at.Feed)
 	if err != nil {
 		return
 	}
@@ -111,7 +111,7 @@ func (d *Drive) block(ctx context.Context, id record.ID, at record.Extent, n uin
 	if plain, ok := d.cache.Get(key); ok {
 		return plain, nil
 	}
-	feed, err := d.feeds.get(at.Feed)
+	feed, err := d.feeds.Get(at.Feed)
 	if err != nil {
 		return nil, err
 	}
@@ -211,9 +211,10 @@ func (d *Drive) resize(in *inode, size uint64) error {
 		}
 		in.unsynced = unsynced{all: true}
 	}
+	var f frame
+	f.before(in)
 	in.touch(now)
 	in.rec.Size, in.rec.Mtime, in.rec.Ctime = size, now.UnixNano(), now.UnixNano()
-	var f frame
 	if smaller {
 		beyond := run{blocksOf(size), 1 << 62}
 		in.cutBlocks(beyond)
@@ -358,10 +359,11 @@ func (f *File) hole(r run) error {
 		in.unsynced = unsynced{all: true}
 	}
 	now := f.d.cfg.Now()
+	var fr frame
+	fr.before(in)
 	in.touch(now)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	in.cutBlocks(r)
-	var fr frame
 	fr.cut(in.id, r)
 	fr.inode(in)
 	return f.d.log(&fr)

@@ -3,6 +3,7 @@ package drive
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"hyphafs.org/hyphafs/drive/record"
 )
@@ -22,6 +23,7 @@ type pieces struct {
 	blocks [][]byte
 	of     []sealing
 	bytes  int
+	plain  []byte // of the file at hand
 }
 
 // publishContent puts the unpublished bytes of the candidates into the content feed and completes their records. A file that is being
@@ -53,7 +55,9 @@ func (p *pieces) file(ctx context.Context, c *candidate) error {
 		}
 		r := in.unpublished[0]
 		r.end = min(r.end, r.first+contentBatch/blockSize)
-		plain := make([]byte, min(r.end<<blockShift, in.rec.Size)-r.first<<blockShift)
+		size := min(r.end<<blockShift, in.rec.Size) - r.first<<blockShift
+		p.plain = slices.Grow(p.plain[:0], int(size))[:size]
+		plain := p.plain
 		k, err := in.backing.ReadAt(plain, int64(r.first<<blockShift))
 		if k == len(plain) {
 			err = nil

@@ -62,7 +62,7 @@
 //
 // # Power loss and the view
 //
-// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second. A crash loses the tail of the view, which is folded again.
+// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second, or when many rows wait. A crash loses the tail of the view, which is folded again.
 //
 // # Goroutines and locks
 //
@@ -83,7 +83,12 @@
 //
 // Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote, a little before it is quite full (room.go):
 // deleting and publishing go on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
-// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence. A peer that has more of this node's own feed than
-// this node (a store restored from a backup) is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything
-// is appended.
+// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence.
+//
+// # A store that was restored
+//
+// Two blocks at one place of a feed are a fork, and a store restored from a backup is about to make one. Whoever opens it says if that may be so (Config.Doubt): nothing is
+// written then, and nobody gets this node's own feeds from here, until a peer said what it has of them (End), which has to be no less than what is here, and all
+// of that was taken over: the records, and of the content feed the length that they and the peer speak of (doubt.go). A peer that has more of this node's own feed
+// without any doubt is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything is appended.
 package drive

@@ -49,17 +49,18 @@ type Drive struct {
 
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
-	renamed  uint64               // how often names changed
-	journal  *journal.Journal     // changed only with every inode's mu held as well
-	retired  *journal.Journal     // the one before, which a Sync may still be using
-	promised map[record.ID]*inode // renamed over others since the journal was synced, with bytes that are not durable
-	doomed   []record.ID          // lost their last name since then: their bytes go when that is durable
+	renamed  uint64                // how often names changed
+	journal  *journal.Journal      // changed only with every inode's mu held as well
+	retired  *journal.Journal      // the one before, which a Sync may still be using
+	promised map[record.ID]promise // renamed over others since the journal was synced, with bytes that are not durable
+	doomed   []record.ID           // lost their last name since then: their bytes go when that is durable
 	scratch  scratchNames
 	clock    record.Stamp
 	notices  []Change // what the kernel does not know yet; Run tells it
 	urgent   bool     // something has to be published before anybody is told
 	alarms   []string
 	claim    claim
+	doubt    *doubt // nil: none
 	closed   bool
 }
 
@@ -72,10 +73,13 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]*inode{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
-	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d.feeds = newFeedSet(cfg.Source, d.openFeed)
+	if cfg.Doubt != "" {
+		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
+	}
 	if err := d.start(ctx); err != nil {
-		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())
+		return nil, errors.Join(err, d.feeds.Close(), d.kv.Close())
 	}
 	return d, nil
 }
@@ -125,7 +129,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 		return err
 	}
 	cfg := hyperdb.Config{Source: d.cfg.Source, Known: known, Log: d.cfg.Log, OnWriter: d.writer,
-		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.get(key) }}
+		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.Get(key) }}
 	if d.own != nil {
 		cfg.Local, cfg.LocalContent = d.own, d.bytes.Key()
 	}
@@ -166,10 +170,10 @@ func (d *Drive) openOwn() (err error) {
 	}
 	d.self = hypercore.Key(d.cfg.Writer.Public().(ed25519.PublicKey))
 	d.feeds.secrets = map[hypercore.Key]ed25519.PrivateKey{d.self: d.cfg.Writer, hypercore.Key(content.Public().(ed25519.PublicKey)): content}
-	if d.own, err = d.feeds.get(d.self); err != nil {
+	if d.own, err = d.feeds.Get(d.self); err != nil {
 		return err
 	}
-	d.bytes, err = d.feeds.get(hypercore.Key(content.Public().(ed25519.PublicKey)))
+	d.bytes, err = d.feeds.Get(hypercore.Key(content.Public().(ed25519.PublicKey)))
 	return err
 }
 
@@ -238,6 +242,9 @@ func (d *Drive) Run(ctx context.Context) error {
 // receive folds what arrived and tells who listens.
 func (d *Drive) receive(ctx context.Context) error {
 	err := d.fold(ctx)
+	if d.own != nil {
+		err = errors.Join(err, d.settleDoubt())
+	}
 	d.mu.Lock()
 	urgent := d.urgent
 	d.urgent = false
@@ -261,14 +268,14 @@ func (d *Drive) writer(w hyperdb.Writer) {
 	if w.Key == d.self && d.db != nil { // while opening, forks are looked for first
 		d.grant()
 	}
-	d.feeds.writer(w)
+	d.feeds.Add(w)
 }
 
-// grant lets this node write, unless an alarm stopped it.
+// grant lets this node write, unless an alarm stopped it or its store may be an older copy of itself.
 func (d *Drive) grant() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.alarms) > 0 {
+	if len(d.alarms) > 0 || d.doubt != nil {
 		return false
 	}
 	d.writable.Store(true)
@@ -289,7 +296,7 @@ func (d *Drive) checkAuthorised() {
 
 // flush makes downloads and the view durable, and frees the bytes of files that are gone.
 func (d *Drive) flush(ctx context.Context) error {
-	err := d.feeds.sync(ctx)
+	err := d.feeds.Sync(ctx)
 	d.mu.RLock()
 	doomed := len(d.doomed) > 0
 	d.mu.RUnlock()
@@ -336,7 +343,7 @@ func (d *Drive) Close(ctx context.Context) error {
 			err = errors.Join(err, j.Close())
 		}
 	}
-	if err := errors.Join(err, d.feeds.close(), d.kv.Close()); err != nil {
+	if err := errors.Join(err, d.feeds.Close(), d.kv.Close()); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
 	return nil
@@ -355,8 +362,11 @@ func (d *Drive) mayChange() error {
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if len(d.alarms) > 0 {
+	switch {
+	case len(d.alarms) > 0:
 		return ErrStopped
+	case d.doubt != nil:
+		return fmt.Errorf("%w: %s", ErrOldCopy, d.doubt.why)
 	}
 	return ErrNotAuthorised
 }

@@ -1,6 +1,9 @@
 package drive
 
 import (
+	"maps"
+	"slices"
+
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -36,24 +39,28 @@ func (d *Drive) removeBackings(ids []record.ID) {
 	}
 }
 
+// promise is what a rename over another file owes: the bytes that the inode had when it had seen so many changes.
+type promise struct {
+	in      *inode
+	changes uint64
+}
+
 // syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them.
 func (d *Drive) syncPromised() error {
 	d.promising.Lock()
 	defer d.promising.Unlock()
 	d.mu.Lock()
-	promised := d.promised
-	d.promised = map[record.ID]*inode{}
+	promised := slices.Collect(maps.Values(d.promised))
 	d.mu.Unlock()
-	for id, in := range promised {
-		if err := d.syncInode(in); err != nil {
-			d.mu.Lock()
-			for id, in := range promised {
-				d.promised[id] = in
-			}
-			d.mu.Unlock()
+	for _, p := range promised {
+		if err := d.syncInode(p.in); err != nil {
 			return err
 		}
-		delete(promised, id)
+		d.mu.Lock()
+		if d.promised[p.in.id] == p { // else it was renamed again, with other bytes
+			delete(d.promised, p.in.id)
+		}
+		d.mu.Unlock()
 	}
 	return nil
 }
@@ -69,8 +76,8 @@ func (c *change) promise(id record.ID) {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
 	if in.dirty && in.backing != nil && !in.isSmall() && in.changes != in.synced {
-		c.frame.needs(id)
-		c.promised = append(c.promised, in)
+		c.frame.needs(id, in.changes)
+		c.promised = append(c.promised, promise{in, in.changes})
 	}
 }
 

@@ -303,13 +303,14 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 	}
 	now := d.cfg.Now()
 	before := in.snapshot()
+	var f frame
+	f.before(in)
 	in.touch(now)
 	in.rec.Size = max(in.rec.Size, end)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	if kill {
 		killPriv(&in.rec)
 	}
-	var f frame
 	if !before.dirty || in.rec.Mode != before.rec.Mode {
 		f.inode(in)
 	}

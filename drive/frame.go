@@ -23,7 +23,8 @@ import (
 //	10 bytes          {1 id, 2 offset, 3 bytes, 4 mtime, 5 small}: were written there; with small they are nowhere else
 //	11 spilled        {1 id}: the bytes of a small file are in a backing file from now on
 //	12 carried out    {2 first block}: what that intent said is done and in the items before
-//	13 needs          {1 id}: after a power loss this frame, and all behind it, count only if a later one says that the inode's bytes are synced
+//	13 needs          {1 id, 6 changes}: after a power loss this frame, and all behind it, count only if a later item says that the inode's bytes are synced,
+//	                  as they were after that many changes, or published, with no such item behind it in its frame
 const (
 	itemBoot protowire.Number = iota + 1
 	itemInode
@@ -108,15 +109,19 @@ func (f *frame) entry(e *entry) {
 }
 
 // published says that a version of in was published that had seen changes: what the journal had of it is done, what was changed or
-// fsynced since is not. Called with Drive.mu and in.mu held.
-func (f *frame) published(in *inode, changes uint64) {
+// fsynced since is not, nor what a rename is owed, who needs as many changes as owed. Called with Drive.mu and in.mu held.
+func (f *frame) published(in *inode, changes, owed uint64) {
 	if in.dirty && (in.synced > changes || in.isSmall()) {
 		f.inode(in)
 		return
 	}
 	f.inodeDone(in)
+	in.unsynced = unsynced{all: true} // the bytes that the journal had are done with the rest
 	if in.dirty {
 		f.inode(in)
+	}
+	if owed > changes {
+		f.needs(in.id, owed)
 	}
 }
 
@@ -143,7 +148,18 @@ func (f *frame) synced(in *inode, durable bool) {
 	if durable {
 		flags = flagDurable
 	}
-	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()), numField(6, in.changes))
+	f.state(in, in.present, flags)
+}
+
+func (f *frame) state(in *inode, present blockset, flags uint64) {
+	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, present.encode()), numField(6, in.changes))
+}
+
+// before adds what a power loss must leave of a file that was published and is about to change, if its bytes are in a backing file. Called with in.mu held.
+func (f *frame) before(in *inode) {
+	if !in.dirty && in.backing != nil && !in.isSmall() && in.rec.Size > 0 {
+		f.state(in, nil, 0) // none of it is in the backing file alone
+	}
 }
 
 // placed is synced for the record of a candidate, all of whose bytes are in content feeds.
@@ -166,7 +182,9 @@ func (f *frame) carriedOut(first uint64) { f.item(itemCarriedOut, numField(2, fi
 
 func (f *frame) spilled(id record.ID) { f.item(itemSpilled, bytesField(1, id[:])) }
 
-func (f *frame) needs(id record.ID) { f.item(itemNeeds, bytesField(1, id[:])) }
+func (f *frame) needs(id record.ID, changes uint64) {
+	f.item(itemNeeds, bytesField(1, id[:]), numField(6, changes))
+}
 
 // parsed is one item taken apart.
 type parsed struct {

@@ -222,6 +222,7 @@ func (d *Drive) release(in *inode) {
 // forget drops an inode from memory, its bytes and its journal items. Called with mu held for writing.
 func (d *Drive) forget(in *inode) {
 	delete(d.overlay.inodes, in.id)
+	delete(d.promised, in.id)
 	if in.stale {
 		d.notice(Change{ID: in.id})
 	}

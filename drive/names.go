@@ -144,11 +144,11 @@ type change struct {
 	d        *Drive
 	now      time.Time
 	frame    frame
-	entries  []*entry // to set
-	drops    []*entry // to forget
-	inodes   []*inode // touched
-	promised []*inode // whose bytes the frame needs
-	undo     []func() // restores the touched inodes if the frame cannot be written
+	entries  []*entry  // to set
+	drops    []*entry  // to forget
+	inodes   []*inode  // touched
+	promised []promise // the bytes that the frame needs
+	undo     []func()  // restores the touched inodes if the frame cannot be written
 }
 
 func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
@@ -208,8 +208,8 @@ func (c *change) commit() error {
 		}
 		return err
 	}
-	for _, in := range c.promised {
-		c.d.promised[in.id] = in
+	for _, p := range c.promised {
+		c.d.promised[p.in.id] = p
 	}
 	if len(c.drops)+len(c.entries) > 0 {
 		c.d.renamed++

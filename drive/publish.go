@@ -18,6 +18,7 @@ type candidate struct {
 	changes uint64
 	present blockset // the blocks that were in the backing file then
 	ready   bool     // rec is complete
+	partial bool     // but for bytes that are not in the content feed, of an inode that is gone
 	forced  bool     // it goes along with an entry in it
 }
 
@@ -238,7 +239,7 @@ func (p *picker) force(in *inode) bool {
 
 // take copies the inode's record as it is now. Called with in.mu held.
 func (c *candidate) take() {
-	c.rec, c.base, c.changes, c.ready = c.in.rec, c.in.base, c.in.changes, true
+	c.rec, c.base, c.changes, c.ready, c.partial = c.in.rec, c.in.base, c.in.changes, true, c.in.unpublished.count() > 0
 	c.present = append(blockset(nil), c.in.present...)
 }
 
@@ -251,6 +252,9 @@ func (p *picker) includeGone(e *entry) {
 	p.visited[e] = true
 	if e.kind == record.Dir {
 		for _, in := range p.d.overlay.entries[e.id] {
+			if !in.gone {
+				continue // the directory was moved, and this goes with its inode
+			}
 			if len(p.chosen) < p.d.batch {
 				p.includeGone(in)
 			}
@@ -283,6 +287,9 @@ func (p *picker) cut() *cut {
 		case !cand.ready || !in.isDirty():
 		case in.gone && in.published:
 			cand.rec.Removed = true
+			if s, err := p.d.view.Inode(id); cand.partial && err == nil { // who moved it meanwhile gets the bytes that others know
+				cand.rec.Size, cand.rec.Extents = s.Size, s.Extents
+			}
 			c.inodes = append(c.inodes, cand)
 		case in.gone:
 		case in.published || p.named(id):
@@ -367,6 +374,9 @@ func (d *Drive) abandon(c *cut) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.each(func(_ int, cand *candidate) { cand.in.inFlight = false }, func(_, _ int, e *entry) { d.landed(e) })
+	for _, cand := range c.inodes {
+		d.revive(cand.in.id)
+	}
 }
 
 // landed notes that the record of e is no longer under way, and returns what its name means by now; nil for what the view says. Called with mu held.
@@ -398,11 +408,15 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 			in.dirty = false
 			clean = append(clean, in)
 		}
+		owed := d.promised[in.id]
+		if owed.changes <= cand.changes {
+			delete(d.promised, in.id)
+		}
 		if in.opens == 0 { // only who holds d.mu changes it
-			f.published(in, cand.changes)
+			f.published(in, cand.changes, owed.changes)
 		} else {
 			var own frame // journalled before a handle changes it further
-			own.published(in, cand.changes)
+			own.published(in, cand.changes, owed.changes)
 			failed = errors.Join(failed, d.log(&own))
 		}
 		in.mu.Unlock()
@@ -424,8 +438,10 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 	if err := d.log(&f); err != nil {
 		return err
 	}
+	for _, cand := range c.inodes {
+		d.revive(cand.in.id)
+	}
 	for _, in := range clean {
-		d.revive(in.id)
 		d.release(in)
 	}
 	for _, e := range uncovered {

@@ -26,7 +26,7 @@ func (d *Drive) replay() error {
 	if err != nil {
 		return err
 	}
-	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}, needed: map[record.ID]bool{}}
+	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}, needed: map[record.ID]uint64{}}
 	j, err := journal.Open(file, d.cfg.Local, name, r.frame)
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -35,6 +35,9 @@ func (d *Drive) replay() error {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
+	for id := range d.overlay.inodes {
+		d.revive(id)
+	}
 	if err := d.compactNext(); err != nil {
 		return err
 	}
@@ -46,7 +49,7 @@ type syncedState struct {
 	rec     record.Inode
 	present blockset
 	changes uint64 // of the inode until then
-	whole   bool   // the journal has all bytes, and what it has not is a hole
+	durable uint64 // bytes that the backing file was long when it was synced: if it is shorter, the file was cut since
 }
 
 // written is what the journal holds of a file's bytes: all of a small file's, else what was fsynced since its backing file was.
@@ -87,8 +90,8 @@ type replayer struct {
 	synced   map[record.ID]syncedState
 	written  map[record.ID]*written
 	intents  []*intent
-	needed   map[record.ID]bool // inodes that the frames held need
-	held     [][]parsed         // frames that may not count
+	needed   map[record.ID]uint64 // inodes that the frames held need, as they were after so many changes
+	held     [][]parsed           // frames that may not count
 }
 
 // intent is a batch that may or may not have reached the own feed.
@@ -136,8 +139,11 @@ func (r *replayer) weigh(p parsed) error {
 		if err != nil {
 			return err
 		}
-		if delete(r.needed, id); p.kind == itemNeeds && !r.sameBoot {
-			r.needed[id] = true
+		switch {
+		case p.kind == itemNeeds && !r.sameBoot:
+			r.needed[id] = p.nums[6]
+		case p.kind == itemInodeDone || p.nums[6] >= r.needed[id]:
+			delete(r.needed, id)
 		}
 	}
 	return nil
@@ -190,18 +196,23 @@ func (r *replayer) item(p parsed) error {
 			return err
 		}
 		present, err := p.runs()
-		r.synced[id] = syncedState{rec: *rec, present: present, changes: p.nums[6]}
+		s := syncedState{rec: *rec, present: present, changes: p.nums[6], durable: r.synced[id].durable}
 		if p.nums[2]&flagDurable != 0 {
+			s.durable = rec.Size
 			delete(r.written, id)
 		}
+		r.synced[id] = s
 		return err
 	case itemBytes:
 		if in != nil {
 			r.wrote(in, p)
 		}
 	case itemSpilled:
-		if w := r.written[id]; in != nil && w != nil {
-			r.synced[id] = syncedState{rec: in.rec, present: slices.Clone(in.present), whole: true}
+		if in == nil {
+			return nil
+		}
+		r.synced[id] = syncedState{rec: in.rec, present: slices.Clone(in.present)}
+		if w := r.written[id]; w != nil {
 			w.small = false
 		}
 	}
@@ -438,35 +449,33 @@ func (r *replayer) bytes(in *inode) error {
 	if err != nil {
 		return err
 	}
-	if w != nil && !r.sameBoot && synced {
-		if err := w.apply(backing); err != nil {
-			return errors.Join(err, backing.Close())
-		}
-	}
-	size, err := backing.Size()
-	if err == nil && !r.sameBoot && s.whole && uint64(size) < in.rec.Size {
-		size = int64(in.rec.Size)
-		err = backing.Truncate(size)
-	}
-	if err != nil {
+	if err := r.fit(in, backing, s.durable); err != nil {
 		return errors.Join(err, backing.Close())
-	}
-	if len(in.present) > 0 && (r.sameBoot || uint64(size) < in.rec.Size) { // shorter than it was when it was synced: it was cut since
-		in.rec.Size = uint64(size)
-		in.present.remove(run{blocksOf(in.rec.Size), 1 << 62})
-		in.unpublished.remove(run{blocksOf(in.rec.Size), 1 << 62})
-		in.rec.Extents = cutExtents(in.rec.Extents, run{blocksOf(in.rec.Size), 1 << 62})
 	}
 	if len(in.present) == 0 {
 		return backing.Close()
 	}
-	if uint64(size) != in.rec.Size {
-		if err := backing.Truncate(int64(in.rec.Size)); err != nil {
-			return errors.Join(err, backing.Close())
-		}
-	}
 	in.backing, in.unsynced = backing, unsynced{all: true}
 	return nil
+}
+
+// fit makes an inode and its backing file as long as each other: as the file is, if the system ran on; else as long as what was synced, or shorter, if the
+// file is shorter than the durable bytes that it had: then it was cut since. The bytes that the journal has go in.
+func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64) error {
+	size, err := backing.Size()
+	if err != nil {
+		return err
+	}
+	if r.sameBoot && len(in.present) > 0 || !r.sameBoot && uint64(size) < min(durable, in.rec.Size) {
+		in.rec.Size = uint64(size)
+		in.cutBlocks(run{blocksOf(in.rec.Size), 1 << 62})
+	}
+	if w := r.written[in.id]; w != nil && !r.sameBoot {
+		if err := w.apply(backing); err != nil {
+			return err
+		}
+	}
+	return backing.Truncate(int64(in.rec.Size))
 }
 
 // intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal
@@ -480,8 +489,12 @@ func (d *Drive) intend(c *cut, first uint64) error {
 	})
 	var f frame
 	c.each(func(_ int, cand *candidate) { // an fsync of these is spared
-		if in := cand.in; d.promised[in.id] == in {
+		in := cand.in
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if p, ok := d.promised[in.id]; ok && p.changes <= cand.changes && in.synced <= cand.changes {
 			f.placed(cand)
+			in.unsynced, in.synced = unsynced{all: true}, cand.changes // what the journal had of the bytes is done
 			delete(d.promised, in.id)
 		}
 	}, func(int, int, *entry) {})
@@ -586,7 +599,7 @@ func (d *Drive) compact(name string) (err error) {
 		}
 	}
 	d.removeBackings(d.doomed)
-	d.doomed, d.promised = nil, map[record.ID]*inode{}
+	d.doomed, d.promised = nil, map[record.ID]promise{}
 	return nil
 }
 

@@ -45,6 +45,7 @@ type world struct {
 	feeds map[string]*hypercore.Memory
 	now   time.Time
 	clock func() time.Time // in the place of one that counts
+	doubt string           // of the next starts
 }
 
 // newWorld makes node n; node 1 is the origin.
@@ -89,7 +90,7 @@ func (w *world) start() {
 			w.now = w.now.Add(time.Millisecond)
 			return w.now
 		},
-		ReadTimeout: time.Millisecond,
+		ReadTimeout: time.Millisecond, Doubt: w.doubt, Confirmed: func() { w.doubt = "" },
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -154,7 +155,7 @@ func exchange(t testing.TB, a, b *world) {
 	}
 }
 
-func (w *world) feedsGet(key hypercore.Key) (*hypercore.Feed, error) { return w.Drive.feeds.get(key) }
+func (w *world) feedsGet(key hypercore.Key) (*hypercore.Feed, error) { return w.Drive.feeds.Get(key) }
 
 // twoNodes are an origin and a second node that may write.
 func twoNodes(t testing.TB) (a, b *world) {

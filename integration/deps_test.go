@@ -14,7 +14,7 @@ import (
 const module = "hyphafs.org/hyphafs/"
 
 // browser lists the packages that the browser node is made of.
-var browser = []string{"drive", "drive/hypercore", "drive/hyperdb", "drive/record", "drive/view", "drive/kdf", "auth", "replication", "replication/wire"}
+var browser = []string{"drive", "drive/hypercore", "drive/hyperdb", "drive/record", "drive/view", "drive/kdf", "auth", "replication", "replication/wire", "replication/redial", "replication/ws"}
 
 // rules says which package may not depend, not even indirectly, on which, and why. A trailing "/..." covers everything below.
 var rules = []struct{ pkg, forbidden, why string }{
@@ -51,6 +51,12 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"replication/...", module + "auth", "replication hands opaque bytes to a handler"},
 	{"replication/...", module + "fs", "replication knows no mount"},
 	{"replication", "net", "the core speaks over any connection; sockets live in the transports"},
+	{"replication/datdns", module + "replication/wire", "Dat DNS knows keys and HTTPS, no sessions"},
+	{"replication", "github.com/gorilla/websocket", "the core speaks over any connection; sockets live in the transports"},
+	{"replication/tcp", "net/http", "each transport carries what it needs"},
+	{"replication/redial", "net", "the transports dial"},
+	{"replication/gate", module + "drive", "a gate knows addresses"},
+	{"cmd/hyphafs/internal/transport", module + "drive/view", "a transport knows keys and connections"},
 	{"replication/wire", "net", "pure bytes in and out"},
 	{"replication/wire", module + "drive", "pure bytes in and out"},
 }

@@ -44,6 +44,7 @@ type channel struct {
 
 	wanted    bool   // the peer sent a Want
 	announced uint64 // own feed: length that the peer was told of
+	muted     bool   // own feed: it was kept back, and the peer has to be told of all of it
 	marks     hypercore.Marks
 	infoSent  wire.Info // not live: what it was told last
 	informed  bool
@@ -60,7 +61,7 @@ type channel struct {
 
 func newChannel(s *session, feed Feed) *channel {
 	c := &channel{session: s, feed: feed, fetch: s.node.fetch(feed.Key()), number: uint64(len(s.channels)), remote: -1, active: true}
-	c.has = blockSet{full: s.node.full, used: &s.used}
+	c.has = blockSet{full: s.node.all, used: &s.used}
 	c.uploading, c.downloading = true, true
 	c.requests = map[uint64]time.Time{}
 	return c
@@ -158,10 +159,24 @@ func (c *channel) onHave(m wire.Have) error {
 		c.tellWithheld()
 	}
 	c.rescan.Store(true)
-	if last, ok := c.has.last(); ok && c.feed.Writable() && last >= c.feed.Len() && c.fetch.reportAhead(last+1) && c.session.node.cfg.OnAhead != nil {
-		c.session.node.cfg.OnAhead(c.feed.Key(), last+1, false)
+	if c.feed.Writable() {
+		c.tellEnd()
 	}
 	return nil
+}
+
+// tellEnd tells how much the peer has of a feed that this node writes.
+func (c *channel) tellEnd() {
+	cfg, end := &c.session.node.cfg, uint64(0)
+	if last, ok := c.has.last(); ok {
+		end = last + 1
+	}
+	if end > c.feed.Len() && c.fetch.reportAhead(end) && cfg.OnAhead != nil {
+		cfg.OnAhead(c.feed.Key(), end, false)
+	}
+	if c.heardHave && cfg.OnEnd != nil {
+		cfg.OnEnd(c.feed.Key(), end)
+	}
 }
 
 // onUnhave notes what the peer has no more, or will not give.
@@ -230,6 +245,10 @@ func (c *channel) put(ctx context.Context, m wire.Data) error {
 		if n.cfg.OnFork != nil {
 			n.cfg.OnFork(c.feed.Key(), fork)
 		}
+		return nil
+	case errors.Is(err, ErrFull):
+		n.counts.full.Add(1)
+		c.fetch.release(c, m.Index)
 		return nil
 	default:
 		if errors.Is(err, hypercore.ErrBadProof) {

@@ -11,7 +11,7 @@
 //
 // Channels are opened in the order of Feeds.Feeds, and for each feed that joins while the session runs. Up to 17 messages (256 KiB in all) are held for a
 // feed that the peer opened before us. Each channel sends Want for the first 2^20 blocks, and for further ones as far as the peer has blocks, also for
-// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead tells), which the npm package never does.
+// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead and OnEnd tell), which the npm package never does.
 //
 // # Fetching
 //
@@ -32,8 +32,14 @@
 // # Relaying
 //
 // A secure-ephemeral payload is passed once to every other peer that lists the extension, never back, and once to Config.Extension. Payloads of the last
-// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8), or on
+// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8) or five a second of all peers together (bursts of 64), or on
 // another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
+//
+// # Limits
+//
+// A node that stores no more (Config.Limit, or a Feed whose Put says ErrFull) asks for nothing and says so to peers that list the extension x-hyphafs-limit, which npm peers do not: on
+// the source feed's channel, two varints, the bytes of blocks it stores at most and those it has. Zeros mean that there is room again. The peer shows it (Peer.Limit), and whoever
+// waits in Synced gets ErrFull when no peer has room. Serving and relaying go on.
 //
 // # Goroutines and locks
 //

@@ -47,8 +47,14 @@ type Config struct {
 	// OnAhead tells that a peer has more of a feed that this node writes than this node. proved false: it says so; true: the feed now holds, or knows
 	// the signature of, length blocks. Nothing may be appended in between that contradicts.
 	OnAhead func(feed hypercore.Key, length uint64, proved bool)
+	// Hold reports whether a feed that this node writes is kept back for now: peers are told that nothing of it is here. It must not wait.
+	Hold func(feed hypercore.Key) bool
+	// OnEnd tells how many blocks of a feed that this node writes a peer says it has, each time it says something; 0 if it has none.
+	OnEnd func(feed hypercore.Key, length uint64)
 	// OnFork tells that the writer of a feed signed two histories; evidence may be nil.
 	OnFork func(feed hypercore.Key, evidence *hypercore.ForkError)
+	// Limit tells whether this node stores no more: then nothing is asked for, and peers of ours are told the limit. It must not wait. nil: there is none.
+	Limit func() (limit Limit, full bool)
 	// OnPeer tells that a peer shook hands: from now on a Broadcast reaches it.
 	OnPeer func(Peer)
 	Log    *slog.Logger     // nil: none
@@ -80,8 +86,9 @@ type Peer struct {
 	Fingerprint string   // Options.Fingerprint
 	Dialled     bool
 	Encrypted   bool
-	Live        bool // false: it leaves when it has everything
-	Extension   bool // it takes secure-ephemeral messages
+	Live        bool  // false: it leaves when it has everything
+	Extension   bool  // it takes secure-ephemeral messages
+	Limit       Limit // of a peer that stores no more; zero: it does
 	Connected   time.Time
 	Down, Up    uint64 // bytes
 }
@@ -95,15 +102,16 @@ type Counters struct {
 	ClearRefused        uint64 // peers that do not encrypt
 	OtherHypha          uint64 // peers of another one
 	Unanswered          uint64 // requests given up
+	Full                uint64 // blocks for which there was no room
 	ExtensionsTooLong   uint64 // secure-ephemeral payloads
-	ExtensionsLimited   uint64 // above the rate of a connection
+	ExtensionsLimited   uint64 // above the rate of a connection or of the Hypha
 	ExtensionsRepeated  uint64
 	ExtensionsDropped   uint64 // for a peer that does not take them off
 	ExtensionsElsewhere uint64 // not on the source feed's channel
 }
 
 type counts struct {
-	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered                       atomic.Uint64
+	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered, full                 atomic.Uint64
 	extensionsTooLong, extensionsLimited, extensionsRepeated, extensionsDropped, extensionsElsewhere atomic.Uint64
 }
 
@@ -113,7 +121,7 @@ type Node struct {
 	source hypercore.Key
 	seen   seen
 	counts counts
-	full   *page // read only
+	all    *page // every block of a page; read only
 
 	mu       sync.Mutex // guards what follows; held over nothing
 	sessions []*session
@@ -138,7 +146,7 @@ func New(cfg Config) (*Node, error) {
 			return nil, fmt.Errorf("make a node id: %w", err)
 		}
 	}
-	return &Node{cfg: cfg, source: cfg.Feeds.Source(), full: fullPage(),
+	return &Node{cfg: cfg, source: cfg.Feeds.Source(), all: fullPage(),
 		fetches: map[hypercore.Key]*fetch{}, watchers: map[chan struct{}]struct{}{}}, nil
 }
 
@@ -195,7 +203,7 @@ func (n *Node) Counters() Counters {
 	c := &n.counts
 	return Counters{
 		Malformed: c.malformed.Load(), Unasked: c.unasked.Load(), BadProofs: c.badProofs.Load(), Forks: c.forks.Load(),
-		ClearRefused: c.clearRefused.Load(), OtherHypha: c.otherHypha.Load(), Unanswered: c.unanswered.Load(),
+		ClearRefused: c.clearRefused.Load(), OtherHypha: c.otherHypha.Load(), Unanswered: c.unanswered.Load(), Full: c.full.Load(),
 		ExtensionsTooLong: c.extensionsTooLong.Load(), ExtensionsLimited: c.extensionsLimited.Load(),
 		ExtensionsRepeated: c.extensionsRepeated.Load(), ExtensionsDropped: c.extensionsDropped.Load(),
 		ExtensionsElsewhere: c.extensionsElsewhere.Load(),
@@ -220,7 +228,7 @@ func (n *Node) Behind(ctx context.Context) (blocks uint64, peers int, err error)
 	return blocks, peers, nil
 }
 
-// Synced waits until one peer has every block stored here. It must not be called from a callback of Config.
+// Synced waits until one peer has every block stored here. ErrFull: no peer that is connected has room for them. It must not be called from a callback of Config.
 func (n *Node) Synced(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	n.mu.Lock()
@@ -235,8 +243,11 @@ func (n *Node) Synced(ctx context.Context) error {
 	defer again.Stop()
 	for {
 		blocks, peers, err := n.Behind(ctx)
-		if err != nil || peers > 0 && blocks == 0 {
+		switch {
+		case err != nil || peers > 0 && blocks == 0:
 			return err
+		case n.allFull():
+			return fmt.Errorf("no peer takes more: %w", ErrFull)
 		}
 		select {
 		case <-ctx.Done():

@@ -66,6 +66,7 @@ func (s *session) pump(ctx context.Context) error {
 		return nil
 	}
 	now := s.node.cfg.Now()
+	s.sendLimit()
 	looked := s.looked[:0]
 	for _, c := range s.channels {
 		if c.dirty.Swap(false) || c.active {
@@ -87,7 +88,7 @@ func (s *session) pump(ctx context.Context) error {
 		c.inform()
 	}
 	for _, payload := range s.takePayloads() {
-		s.out.add(func(b []byte) []byte { return wire.Extension{ID: 0, Payload: payload}.Append(b, 0) })
+		s.out.add(func(b []byte) []byte { return wire.Extension{ID: idEphemeral, Payload: payload}.Append(b, 0) })
 	}
 	return s.answer()
 }
@@ -114,6 +115,11 @@ func (s *session) answer() error {
 
 // tellHave answers a Want.
 func (c *channel) tellHave(m wire.Range) {
+	if c.held() {
+		c.wanted, c.muted = true, true
+		c.send(wire.Have{Start: m.Start, Length: min(m.Length, wantWindow), Bitfield: wire.EncodeBits(make([]byte, wantAlign/8))})
+		return
+	}
 	length := c.feed.Len()
 	if !c.wanted {
 		c.wanted, c.announced = true, length
@@ -136,10 +142,20 @@ func (c *channel) send(m wire.Have) {
 	c.session.out.add(func(b []byte) []byte { return m.Append(b, c.number) })
 }
 
+// held reports whether this node's own feed is kept back.
+func (c *channel) held() bool {
+	hold := c.session.node.cfg.Hold
+	return hold != nil && c.feed.Writable() && hold(c.feed.Key())
+}
+
 // serve answers a Request. Requests by byte offset are answered for the index they name, as the npm package does when it cannot seek.
 func (c *channel) serve(m wire.Request) error {
 	var value []byte
-	p, err := c.feed.Proof(m.Index, m.Nodes, &c.marks, m.Hash)
+	var p hypercore.Proof
+	err := hypercore.ErrNotStored
+	if !c.held() {
+		p, err = c.feed.Proof(m.Index, m.Nodes, &c.marks, m.Hash)
+	}
 	if err == nil && !m.Hash {
 		value, err = c.feed.Block(m.Index)
 	}
@@ -192,6 +208,11 @@ func (c *channel) sendNews() {
 		return
 	}
 	news, renew := c.fetch.takeNews(c)
+	if c.held() {
+		c.muted, c.active = true, true
+		return
+	}
+	renew, c.muted = renew || c.muted, false
 	length := c.feed.Len()
 	if c.feed.Writable() && length > c.announced {
 		news = append(news, span{c.announced, length})
@@ -212,7 +233,7 @@ func (c *channel) sendNews() {
 
 // asking reports whether requests may be made on the channel.
 func (c *channel) asking() bool {
-	return c.session.shook && c.remote >= 0 && c.uploading && !c.forked
+	return c.session.shook && !c.session.full && c.remote >= 0 && c.uploading && !c.forked
 }
 
 // askUrgent asks for blocks that somebody waits for, and for one that makes a greater length known that the peer has.

@@ -40,8 +40,8 @@ func passphraseFlags() []cli.Flag {
 func nodeFlags() []cli.Flag {
 	return append(passphraseFlags(),
 		&cli.StringFlag{Name: "name", Usage: "this node's name `N`, a memory aid", EnvVars: env("name"), DefaultText: "hyphafs on <hostname>"},
-		list("listen", "accept peers at `URL`: tcp://host:port, port 0 picks one; repeatable"),
-		list("peer", "connect to `URL` and stay connected: tcp://host:port; repeatable"),
+		list("listen", "accept peers at `URL`: tcp://host:port or ws://host:port, port 0 picks one; repeatable"),
+		list("peer", "connect to `URL` and stay connected: tcp://host:port, ws://host:port or wss://host; repeatable"),
 		yes("no-discovery", "look for no peers, and listen only where --listen says"),
 		yes("allow-clear", "serve peers that do not encrypt: whoever knows the discovery key can then fetch ciphertext"),
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error", EnvVars: env("log-level"), Value: "info"},
@@ -56,6 +56,7 @@ func mountFlags() []cli.Flag {
 		yes("sign-in", "on a first mount: become a node of an existing Hypha"),
 		&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay, and print \"ready DIR\" when the mount answers", EnvVars: env("foreground"), DisableDefaultText: true},
 		yes("allow-other", "let other users use the mount"),
+		yes("trust-store", "once, after the state directory was moved or restored: no other machine can have later changes of this node; if one has, its feeds fork"),
 		&cli.StringSliceFlag{Name: "o", Usage: "mount `OPTIONS` as in fstab: ro, show_control, allow_other, and any flag as name=value"},
 		&cli.DurationFlag{Name: "read-timeout", Usage: "how long a read waits for a block that no peer has", EnvVars: env("read-timeout"), Value: 30 * time.Second},
 	)

@@ -10,7 +10,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,6 +22,10 @@ import (
 )
 
 var bucket = []byte("view")
+
+// mapped is how much of the address space is for the file from the start, in bytes: when it outgrows its mapping, bbolt waits for all readers and copies what
+// the update at work holds of it.
+const mapped = min(1<<30, math.MaxInt/64)
 
 // DB is a view.KV in a file.
 type DB struct {
@@ -38,12 +44,14 @@ func Open(path string) (d *DB, err error) {
 }
 
 func open(path string) (*DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
-	}
-	if err != nil {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped})
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+	case errors.As(err, &errno), errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: %w", path, err)
+	default: // neither the disk nor another process: what is in the file, whose first write may have been torn
+		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(bucket)

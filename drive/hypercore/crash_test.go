@@ -95,6 +95,16 @@ func (f *flakyFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+// Punch is a write of zeros that does not make the file longer.
+func (f *flakyFile) Punch(off, n int64) error {
+	size, err := f.Size()
+	if err != nil || off >= size {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, min(n, size-off)), off)
+	return err
+}
+
 func (f *flakyFile) Sync() error {
 	fail, do := f.st.fails()
 	if do {

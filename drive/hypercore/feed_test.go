@@ -102,6 +102,18 @@ func TestClear(t *testing.T) {
 	if want := []byte{0b11111001, 0b00001111, 0b11110000}; !bytes.Equal(r.Bitfield(0, 100), want) {
 		t.Errorf("bitfield %08b", r.Bitfield(0, 100))
 	}
+	var size uint64
+	for seq := range w.Len() {
+		if b, err := r.Block(seq); err == nil {
+			size += uint64(len(b))
+		}
+	}
+	if got, err := r.StoredBytes(); err != nil || got != size {
+		t.Errorf("%d bytes stored, want %d: %v", got, size, err)
+	}
+	if got, err := w.StoredBytes(); err != nil || got != w.Bytes() {
+		t.Errorf("%d bytes stored of %d: %v", got, w.Bytes(), err)
+	}
 	if got := r.Bitfield(3, 5); !bytes.Equal(got, []byte{0b11001000}) {
 		t.Errorf("bitfield from 3: %08b", got)
 	}

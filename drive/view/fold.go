@@ -106,6 +106,15 @@ type picture struct {
 	size  size
 }
 
+func (p picture) shows(id record.ID) bool {
+	for _, shown := range p.names {
+		if shown == id {
+			return true
+		}
+	}
+	return false
+}
+
 func (v *View) fold(tx Tx, feed hypercore.Key) *fold {
 	return &fold{txn: v.writer(tx), feed: feed, before: map[place]picture{}, ids: map[record.ID]bool{}, dirs: map[record.ID]bool{}, touched: map[record.ID]bool{}}
 }
@@ -209,25 +218,27 @@ func (f *fold) takeDirent(p place, version record.Version, d *record.Dirent) err
 		h.dir = true
 		f.dirtyH[d.Inode] = true
 	}
-	if err := f.name(d.Inode, p, head[*record.Dirent]{version, d}, is[d.Inode]); err != nil {
+	if err := f.name(d.Inode, p, head[*record.Dirent]{version, d}, is.of(d.Inode)); err != nil {
 		return err
 	}
-	for id, o := range was {
-		if id != d.Inode && is[id] != o {
-			if err := f.name(id, p, o, is[id]); err != nil {
+	for _, o := range was {
+		id := o.record.Inode
+		now := is.of(id)
+		if id != d.Inode && now != o {
+			if err := f.name(id, p, o, now); err != nil {
 				return err
 			}
 		}
-		if is[id].record == nil {
+		if now.record == nil {
 			s.hide(id, false)
-			if err := f.add(idRow(rowLive, id), -1); err != nil {
+			if err := f.add(aboutRow(rowLive, id), -1); err != nil {
 				return err
 			}
 		}
 	}
-	for id := range is {
-		if was[id].record == nil {
-			if err := f.add(idRow(rowLive, id), 1); err != nil {
+	for _, o := range is {
+		if id := o.record.Inode; was.of(id).record == nil {
+			if err := f.add(aboutRow(rowLive, id), 1); err != nil {
 				return err
 			}
 		}

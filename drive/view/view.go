@@ -148,7 +148,7 @@ func (v *View) Nlink(id record.ID) (n int, err error) {
 }
 
 func (t *txn) nlink(id record.ID) (int, error) {
-	n, err := t.count(idRow(rowLive, id))
+	n, err := t.count(aboutRow(rowLive, id))
 	if err != nil {
 		return 0, err
 	}
@@ -167,7 +167,7 @@ func (v *View) Subdirs(dir record.ID) (n int, ok bool, err error) {
 			return err
 		}
 		ok = true
-		count, err := t.count(idRow(rowSubdirs, dir))
+		count, err := t.count(aboutRow(rowSubdirs, dir))
 		n = int(count)
 		return err
 	})
@@ -314,7 +314,7 @@ func (v *View) Empty(dir record.ID) (empty bool, err error) {
 		}
 		empty = true
 		for _, d := range dirs {
-			n, err := t.count(idRow(rowChildren, d))
+			n, err := t.count(aboutRow(rowChildren, d))
 			if err != nil {
 				return err
 			}

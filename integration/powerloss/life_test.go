@@ -20,6 +20,7 @@ import (
 	"hyphafs.org/hyphafs/drive/boltview"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
 	"hyphafs.org/hyphafs/integration/faultfs"
 )
 
@@ -45,6 +46,12 @@ func openDrive(ctx context.Context, dir, boot string, ids *rand.ChaCha8) (*drive
 		return nil, err
 	}
 	kv, err := boltview.Open(filepath.Join(dir, "view.db"))
+	if errors.Is(err, view.ErrDamaged) { // as package node does
+		if err := os.Remove(filepath.Join(dir, "view.db")); err != nil {
+			return nil, err
+		}
+		kv, err = boltview.Open(filepath.Join(dir, "view.db"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +75,16 @@ type life struct {
 	m   *model
 	rng *rand.Rand
 	bg  bool // the publisher runs beside
+	was int  // operations recorded before this life
+
+	open map[*node]*drive.File // handles that stay open over a few steps
 }
 
-// live lets a drive work on disk until n operations are done, and returns what happened to the disk.
-func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Rand, n int) *faultfs.Log {
+// live lets a drive work on the disk at the end of before until n operations are done, and returns what happened to it.
+func live(t *testing.T, m *model, before *faultfs.Log, boot string, rng *rand.Rand, n int) []faultfs.Op {
 	t.Helper()
 	dir := t.TempDir()
-	fs, err := faultfs.Start(dir, disk)
+	fs, err := faultfs.Start(dir, before.Crash(len(before.Ops), faultfs.Kept, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +97,7 @@ func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Ran
 	for i := range seed {
 		seed[i] = byte(rng.Uint32())
 	}
-	l := &life{t: t, fs: fs, m: m, rng: rng, bg: rng.IntN(2) == 0}
+	l := &life{t: t, fs: fs, m: m, rng: rng, bg: rng.IntN(2) == 0, was: len(before.Ops), open: map[*node]*drive.File{}}
 	if l.d, err = openDrive(t.Context(), dir, boot, rand.NewChaCha8(seed)); err != nil {
 		t.Fatal(err)
 	}
@@ -121,16 +131,16 @@ func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Ran
 			t.Fatal(err)
 		}
 	}
-	return log
+	return log.Ops
 }
 
-// at is how much was recorded so far.
+// at is how much was recorded so far, lives before this one included.
 func (l *life) at() int {
 	n, err := l.fs.Len()
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return n
+	return l.was + n
 }
 
 // recovered takes what the drive shows now, which verify approved, as the state of the model. Opening made it durable.
@@ -156,7 +166,7 @@ func (l *life) recovered() {
 			l.m.write(n, data)
 		}
 	}
-	l.m.op(0, l.at())
+	l.m.op(l.was, l.at())
 	l.m.durable(l.at(), l.all()...)
 }
 
@@ -238,6 +248,8 @@ func (l *life) step() {
 	case k < 60:
 		if a, b := pick(l.rng, files), pick(l.rng, files); a != b && a.node() != b.node() {
 			l.change(func() error { return l.d.Rename(ctx, a.dir.id, a.name, b.dir.id, b.name, drive.RenameExchange) }, func() {
+				l.over(a.node())
+				l.over(b.node())
 				a.dir.names[a.name], b.dir.names[b.name] = b.node(), a.node()
 			})
 		}
@@ -304,8 +316,11 @@ func (l *life) make(at place) *node {
 	return l.create(at, drive.NewInode{Kind: record.File, Mode: 0o644})
 }
 
-// handle opens a file to write.
+// handle opens a file to write, or goes on with a handle that stayed open.
 func (l *life) handle(n *node) *drive.File {
+	if f := l.open[n]; f != nil {
+		return f
+	}
 	f, err := l.d.Open(l.t.Context(), n.id, true)
 	if err != nil {
 		l.t.Fatal(err)
@@ -313,7 +328,13 @@ func (l *life) handle(n *node) *drive.File {
 	return f
 }
 
-func (l *life) close(f *drive.File) {
+// close lets a handle go, or keeps it for later.
+func (l *life) close(f *drive.File, n *node) {
+	if l.rng.IntN(3) == 0 {
+		l.open[n] = f
+		return
+	}
+	delete(l.open, n)
 	if err := f.Close(); err != nil {
 		l.t.Fatal(err)
 	}
@@ -329,7 +350,7 @@ func (l *life) sync(f *drive.File, n *node) {
 // fill writes a new file.
 func (l *life) fill(n *node, sync bool) {
 	f := l.handle(n)
-	defer l.close(f)
+	defer l.close(f, n)
 	for range 1 + l.rng.IntN(2) {
 		l.writeAt(f, n, len(n.now()))
 	}
@@ -352,7 +373,7 @@ func (l *life) writeAt(f *drive.File, n *node, off int) {
 func (l *life) edit(n *node) {
 	ctx := l.t.Context()
 	f := l.handle(n)
-	defer l.close(f)
+	defer l.close(f, n)
 	for range 1 + l.rng.IntN(3) {
 		size := len(n.now())
 		switch l.rng.IntN(8) {
@@ -410,9 +431,14 @@ func (l *life) rename(from, to place) {
 		delete(from.dir.names, from.name)
 		to.dir.names[to.name] = a
 		if b != nil && a.kind == record.File {
-			l.m.over = append(l.m.over, over{len(l.m.snapshots), len(a.versions) - 1, a.id})
+			l.over(a)
 		}
 	})
+}
+
+// over notes that n, a file, took the place of another one.
+func (l *life) over(n *node) {
+	l.m.over = append(l.m.over, over{len(l.m.snapshots), len(n.versions) - 1, n.id})
 }
 
 // below reports whether dir is in the tree of a.

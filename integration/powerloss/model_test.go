@@ -44,7 +44,7 @@ type model struct {
 	snapshots []string // names and attributes behind operation i
 	begun     []int    // length of the log when operation i began
 	done      []int    // and when it had returned
-	facts     []fact   // of this life, ascending
+	facts     []fact   // since the system runs, ascending
 	over      []over
 }
 
@@ -224,8 +224,8 @@ func holds(vs []version, data []byte) error {
 	return nil
 }
 
-// nextLife lets what was durable at the end of a life be so from the beginning of the next. If power was lost, the rest may or may not have stayed.
-func (m *model) nextLife(lossless bool) {
+// nextBoot lets what was durable at the end of a life be so from the beginning of the next. The rest may or may not have stayed.
+func (m *model) nextBoot() {
 	kept := fact{contents: map[record.ID]int{}}
 	for _, f := range m.facts {
 		kept.names = max(kept.names, f.names)
@@ -233,9 +233,6 @@ func (m *model) nextLife(lossless bool) {
 	}
 	m.facts = []fact{kept}
 	for i := range m.begun {
-		m.begun[i] = 0
-		if m.done[i] = 0; !lossless {
-			m.done[i] = math.MaxInt
-		}
+		m.begun[i], m.done[i] = 0, math.MaxInt
 	}
 }
