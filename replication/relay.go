@@ -135,6 +135,7 @@ func (n *Node) received(s *session, payload []byte) {
 		return // too many, or another peer was a moment faster
 	}
 	payload = append([]byte(nil), payload...)
+	n.counts.relayed.Add(1)
 	n.spread(s, payload)
 	if n.cfg.Extension != nil {
 		n.cfg.Extension(s.id, payload)
