@@ -44,6 +44,7 @@ func Open(raw string) (*Bucket, error) {
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: 8 * time.Second, // a server that is silent is found out before the time for a slow transfer is over
 		ExpectContinueTimeout: time.Second,
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       time.Minute,
@@ -147,7 +148,11 @@ func (b *Bucket) answer(err error) error {
 		return archive.ErrUnchanged
 	case r.StatusCode == http.StatusPreconditionFailed, r.Code == "ConditionalRequestConflict":
 		return fmt.Errorf("%w: %w", archive.ErrChanged, err)
-	case r.Code == "ExpiredToken", r.Code == "InvalidAccessKeyId", r.Code == "SignatureDoesNotMatch":
+	case r.StatusCode >= 400 && r.StatusCode < 500 && r.StatusCode != http.StatusRequestTimeout && r.StatusCode != http.StatusTooManyRequests:
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	switch r.Code {
+	case "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch":
 		b.creds.Expire() // they may have been changed in the file
 	}
 	return err
@@ -187,6 +192,9 @@ func (b *Bucket) Check(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// ErrRefused is returned for a request that the server understood and does not carry out: another try needs other credentials, or another bucket.
+var ErrRefused = errors.New("the store refuses")
 
 // ErrCareless is returned by Check for a server on which two instances would write over each other.
 var ErrCareless = errors.New("the store does not heed conditions, without which several instances would damage each other's feeds")

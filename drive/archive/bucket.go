@@ -19,6 +19,8 @@ type Bucket interface {
 	Delete(ctx context.Context, name string) error
 	// List returns the names that begin with prefix, at most limit.
 	List(ctx context.Context, prefix string, limit int) ([]string, error)
+	// Check tries out that all that works, and that conditions are heeded: where they are not, instances would write over each other's manifests.
+	Check(ctx context.Context) error
 }
 
 // Tag names one version of an object (the ETag of S3). The empty one names none.

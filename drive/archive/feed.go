@@ -400,10 +400,28 @@ func (f *Feed) tell() {
 	}
 }
 
-// Sync returns when the bucket has every block that was put before.
-func (f *Feed) Sync(ctx context.Context) error {
+// Sync makes what was put durable in the cache, as hypercore.Feed.Sync does: it survives a power loss, not the loss of the disk.
+func (f *Feed) Sync(ctx context.Context) error { return f.local.Sync(ctx) }
+
+// Flush returns when the bucket has every block that was put before.
+func (f *Feed) Flush(ctx context.Context) error {
 	defer f.tell()
 	return f.commit(ctx)
+}
+
+// StoredBytes returns about how many bytes of blocks are in the cache or in the bucket: exactly that if none is missing, else what they take there, at most Bytes.
+func (f *Feed) StoredBytes() (uint64, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	total := f.local.Bytes()
+	if f.kept.count()+f.fresh.count() == f.local.Len() {
+		return total, nil
+	}
+	sum := uint64(f.size)
+	for _, p := range f.manifest.packs {
+		sum += p.size
+	}
+	return min(sum, total), nil
 }
 
 // Close gives the feed back to its store. It may be used no more.
