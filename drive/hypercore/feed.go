@@ -184,7 +184,7 @@ func (f *Feed) Bitfield(start, length uint64) []byte {
 
 // Block returns block seq, or ErrNotStored. The caller owns it.
 func (f *Feed) Block(seq uint64) ([]byte, error) {
-	b, _, err := f.AppendBlocks(nil, seq, 1)
+	b, _, err := f.AppendBlocks([]byte{}, seq, 1) // nil is no block to who sends it on
 	return b, err
 }
 
