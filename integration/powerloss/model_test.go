@@ -68,7 +68,8 @@ func (m *model) op(begun, done int) {
 	m.snapshots, m.begun, m.done = append(m.snapshots, m.snapshot()), append(m.begun, begun), append(m.done, done)
 }
 
-// excuse frees the drive of what renames over other files owe, until the system starts again: the disk may have failed to store that.
+// excuse frees the drive, until the system starts again, of what renames over other files owe, and of the newest bytes after a kill: the disk may have failed to store
+// them. What was fsynced it still owes.
 func (m *model) excuse() { m.excused = true }
 
 // last is the number of the last operation.
@@ -161,7 +162,7 @@ func (m *model) verify(s seen, n int, lossless bool) error {
 		for to > from+1 && f.versions[to-1].op > most {
 			to--
 		}
-		if lossless {
+		if lossless && !m.excused {
 			for from < to-1 && f.versions[from+1].op <= most && m.done[f.versions[from+1].op] <= n {
 				from++
 			}
