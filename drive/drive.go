@@ -53,6 +53,7 @@ type Drive struct {
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
 	renamed  uint64                // how often names changed
+	folds    uint64                // how often the view changed
 	journal  *journal.Journal      // changed only with every inode's mu held as well
 	retired  *journal.Journal      // the one before, which a Sync may still be using
 	promised map[record.ID]promise // renamed over others since the journal was synced, with bytes that are not durable

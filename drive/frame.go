@@ -3,6 +3,7 @@ package drive
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -56,20 +57,45 @@ const flagDurable = 1
 // frame collects items.
 type frame struct{ b []byte }
 
-func (f *frame) item(n protowire.Number, fields ...[]byte) {
-	var b []byte
-	for _, field := range fields {
-		b = append(b, field...)
+// field is one field of an item, not encoded yet: a number, or bytes.
+type field struct {
+	number  protowire.Number
+	isBytes bool
+	num     uint64
+	bytes   []byte
+}
+
+func bytesField(n protowire.Number, v []byte) field {
+	return field{number: n, isBytes: true, bytes: v}
+}
+
+func numField(n protowire.Number, v uint64) field { return field{number: n, num: v} }
+
+func (f field) size() int {
+	if f.isBytes {
+		return protowire.SizeTag(f.number) + protowire.SizeBytes(len(f.bytes))
 	}
-	f.b = protowire.AppendBytes(protowire.AppendTag(f.b, n, protowire.BytesType), b)
+	return protowire.SizeTag(f.number) + protowire.SizeVarint(f.num)
 }
 
-func bytesField(n protowire.Number, v []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), v)
+func (f field) append(b []byte) []byte {
+	if f.isBytes {
+		return protowire.AppendBytes(protowire.AppendTag(b, f.number, protowire.BytesType), f.bytes)
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, f.number, protowire.VarintType), f.num)
 }
 
-func numField(n protowire.Number, v uint64) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), v)
+func (f *frame) item(n protowire.Number, fields ...field) {
+	size := 0
+	for _, field := range fields {
+		size += field.size()
+	}
+	b := slices.Grow(f.b, protowire.SizeTag(n)+protowire.SizeBytes(size))
+	b = protowire.AppendVarint(protowire.AppendTag(b, n, protowire.BytesType), uint64(size))
+	for _, field := range fields {
+		b = field.append(b)
+	}
+	f.b = b
 }
 
 // inode adds the state of in, and the bytes of a small file that the journal does not have yet. Called with in.mu held.

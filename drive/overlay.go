@@ -23,8 +23,9 @@ type inode struct {
 	shown     bool // the view has a name of it, or one in it; its record may be in the next step of the fold
 	inFlight  bool // a record of it is being published
 
-	journalled atomic.Bool // the journal speaks of it
-	syncing    sync.Mutex  // one fsync at a time; taken before Drive.mu
+	counts     atomic.Pointer[counts] // what the view shows of it, or nil
+	journalled atomic.Bool            // the journal speaks of it
+	syncing    sync.Mutex             // one fsync at a time; taken before Drive.mu
 
 	mu          sync.RWMutex // guards what follows; taken after Drive.mu, held over I/O on backing
 	rec         record.Inode // as it is now; Extents say where bytes are that backing does not have

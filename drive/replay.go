@@ -500,11 +500,11 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 // intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal
 // has to be synced then.
 func (d *Drive) intend(c *cut, first uint64) error {
-	b := numField(2, first)
+	records := []field{numField(2, first)}
 	c.each(func(_ int, cand *candidate) {
-		b = append(b, bytesField(5, append(bytesField(1, cand.in.id[:]), numField(2, cand.changes)...))...)
+		records = append(records, bytesField(5, numField(2, cand.changes).append(bytesField(1, cand.in.id[:]).append(nil))))
 	}, func(_, _ int, e *entry) {
-		b = append(b, bytesField(5, append(bytesField(1, e.dir[:]), bytesField(2, []byte(e.name))...))...)
+		records = append(records, bytesField(5, bytesField(2, []byte(e.name)).append(bytesField(1, e.dir[:]).append(nil))))
 	})
 	var f frame
 	c.each(func(_ int, cand *candidate) { // an fsync of these is spared
@@ -517,7 +517,7 @@ func (d *Drive) intend(c *cut, first uint64) error {
 			delete(d.promised, in.id)
 		}
 	}, func(int, int, *entry) {})
-	f.item(itemIntent, b)
+	f.item(itemIntent, records...)
 	c.each(func(_ int, cand *candidate) { // what changed since it was picked is marked as such by coming after
 		in := cand.in
 		in.mu.RLock()
