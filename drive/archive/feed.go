@@ -188,7 +188,7 @@ func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
 
 // NextMissing returns the first block at or behind from, below Len, that neither has; none when there is no room for more.
 func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
-	if f.store.isFull() {
+	if f.store.Full() {
 		return 0, false
 	}
 	length := f.local.Len()
@@ -206,7 +206,7 @@ func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
 
 // Wanted returns the blocks that someone waits for, the oldest wish first.
 func (f *Feed) Wanted() []uint64 {
-	if f.store.isFull() {
+	if f.store.Full() {
 		return nil
 	}
 	return f.local.Wanted()
