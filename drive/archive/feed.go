@@ -70,7 +70,7 @@ func openFeed(ctx context.Context, s *Store, key hypercore.Key, name string, ask
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(err, f.local.Close())
 	}
-	if err != nil && !errors.Is(err, ErrAway) {
+	if err != nil && !errors.Is(err, ErrAway) && !errors.Is(err, ErrUnusable) {
 		s.cfg.Log.Error("what the bucket says of a feed cannot be used", "feed", name, "err", f.words(err))
 	}
 	if !noted { // so that the next run knows whose blocks these are
