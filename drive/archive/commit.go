@@ -35,7 +35,7 @@ func (f *Feed) packName(id packID) string { return f.name + "/" + packsFolder + 
 func (f *Feed) commit(ctx context.Context) error {
 	f.committing.Lock()
 	defer f.committing.Unlock()
-	if err := f.store.check(ctx); err != nil {
+	if err := f.store.Check(ctx); err != nil {
 		return f.failed(err)
 	}
 	if !f.asked {

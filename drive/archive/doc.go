@@ -56,7 +56,7 @@
 //
 // # When the bucket is away
 //
-// After a request without an answer the next ones fail at once, for 0.1 to 15 s. What is cached is served, what is not is hypercore.ErrNotStored, which peers are told as Unhave, and told
+// After a request without an answer the next ones fail at once, for 0.1 to 5 s. What is cached is served, what is not is hypercore.ErrNotStored, which peers are told as Unhave, and told
 // anew when the bucket answers again. What is put waits in the cache. A feed that was never seen here opens empty.
 //
 // # Goroutines and locks

@@ -70,7 +70,7 @@ func openFeed(ctx context.Context, s *Store, key hypercore.Key, name string, ask
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(err, f.local.Close())
 	}
-	if err != nil && !errors.Is(err, ErrAway) {
+	if err != nil && !errors.Is(err, ErrAway) && !errors.Is(err, ErrUnusable) {
 		s.cfg.Log.Error("what the bucket says of a feed cannot be used", "feed", name, "err", f.words(err))
 	}
 	if !noted { // so that the next run knows whose blocks these are
@@ -188,7 +188,7 @@ func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
 
 // NextMissing returns the first block at or behind from, below Len, that neither has; none when there is no room for more.
 func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
-	if f.store.isFull() {
+	if f.store.Full() {
 		return 0, false
 	}
 	length := f.local.Len()
@@ -206,7 +206,7 @@ func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
 
 // Wanted returns the blocks that someone waits for, the oldest wish first.
 func (f *Feed) Wanted() []uint64 {
-	if f.store.isFull() {
+	if f.store.Full() {
 		return nil
 	}
 	return f.local.Wanted()

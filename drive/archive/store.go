@@ -233,8 +233,8 @@ func (s *Store) fresh(f *Feed, now bool) {
 	}
 }
 
-// check makes sure, once, that the bucket heeds conditions, before anything is written.
-func (s *Store) check(ctx context.Context) error {
+// Check tries the bucket out, unless that was done before. ErrUnusable if it says no, ErrAway if it says nothing. Nothing is written without.
+func (s *Store) Check(ctx context.Context) error {
 	s.checking.Lock()
 	defer s.checking.Unlock()
 	if s.checked {
@@ -277,6 +277,13 @@ func (s *Store) Close(ctx context.Context) error {
 		err = errors.Join(err, f.closeLocal(ctx))
 	}
 	return err
+}
+
+// Full reports whether the cache has no room for more that the bucket does not have.
+func (s *Store) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
 }
 
 // Status is what an operator wants to know.
