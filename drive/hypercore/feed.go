@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -183,28 +184,69 @@ func (f *Feed) Bitfield(start, length uint64) []byte {
 
 // Block returns block seq, or ErrNotStored. The caller owns it.
 func (f *Feed) Block(seq uint64) ([]byte, error) {
+	b, _, err := f.AppendBlocks([]byte{}, seq, 1) // nil is no block to who sends it on
+	return b, err
+}
+
+// AppendBlocks appends to dst the bytes of block seq, and of those behind it that are stored and have room in dst, count blocks at most. It returns dst and
+// the size of each block. ErrNotStored if seq is not here. The blocks are read at once, and nobody who writes waits for that.
+func (f *Feed) AppendBlocks(dst []byte, seq, count uint64) ([]byte, []int, error) {
+	f.mu.RLock()
+	at, sizes, err := f.place(seq, count, cap(dst)-len(dst))
+	f.mu.RUnlock()
+	if err != nil {
+		return dst, nil, err
+	}
+	total := 0
+	for _, size := range sizes {
+		total += size
+	}
+	was := len(dst)
+	dst = slices.Grow(dst, total)[:was+total]
+	err = readFull(f.files.data, dst[was:], int64(at))
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.block(seq)
+	for i := range sizes {
+		if !f.data.has(seq + uint64(i)) { // dropped meanwhile
+			return dst[:was], nil, fmt.Errorf("block %d of feed %s: %w", seq+uint64(i), f.key, ErrNotStored)
+		}
+	}
+	if err != nil {
+		return dst[:was], nil, fmt.Errorf("read block %d of feed %s: %w", seq, f.key, err)
+	}
+	return dst, sizes, nil
+}
+
+// place returns where block seq stands in the data file, and its size and those of the blocks behind it that are stored, up to count blocks and room bytes. Called
+// with mu held.
+func (f *Feed) place(seq, count uint64, room int) (at uint64, sizes []int, err error) {
+	for n := seq; n < seq+count && f.data.has(n); n++ {
+		leaf, err := f.node(2 * n)
+		if err != nil {
+			return 0, nil, err
+		}
+		if leaf.Size > MaxBlock {
+			return 0, nil, fmt.Errorf("block %d of feed %s has size %d: %w", n, f.key, leaf.Size, ErrDamaged)
+		}
+		if room -= int(leaf.Size); room < 0 && n > seq {
+			break
+		}
+		sizes = append(sizes, int(leaf.Size))
+	}
+	if len(sizes) == 0 {
+		return 0, nil, fmt.Errorf("block %d of feed %s: %w", seq, f.key, ErrNotStored)
+	}
+	at, err = f.byteOffset(seq)
+	return at, sizes, err
 }
 
 // block reads block seq. Called with mu held.
 func (f *Feed) block(seq uint64) ([]byte, error) {
-	if !f.data.has(seq) {
-		return nil, fmt.Errorf("block %d of feed %s: %w", seq, f.key, ErrNotStored)
-	}
-	at, err := f.byteOffset(seq)
+	at, sizes, err := f.place(seq, 1, 0)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := f.node(2 * seq)
-	if err != nil {
-		return nil, err
-	}
-	if leaf.Size > MaxBlock {
-		return nil, fmt.Errorf("block %d of feed %s has size %d: %w", seq, f.key, leaf.Size, ErrDamaged)
-	}
-	b := make([]byte, leaf.Size)
+	b := make([]byte, sizes[0])
 	if err := readFull(f.files.data, b, int64(at)); err != nil {
 		return nil, fmt.Errorf("read block %d of feed %s: %w", seq, f.key, err)
 	}

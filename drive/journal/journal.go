@@ -25,8 +25,11 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// maxFrame bounds a frame, in bytes.
-const maxFrame = 64 << 20
+// maxFrame bounds a frame, and maxRoom what is kept to make frames in, in bytes.
+const (
+	maxFrame = 64 << 20
+	maxRoom  = 256 << 10
+)
 
 // Journal is an open journal. All methods may be called from many goroutines at once.
 type Journal struct {
@@ -39,6 +42,7 @@ type Journal struct {
 	size   int64
 	ready  int64 // length of the file
 	broken error
+	room   []byte // for the next frame
 
 	syncing sync.Mutex // one fsync at a time; taken before mu
 	synced  int64      // bytes that are durable; guarded by syncing
@@ -108,14 +112,18 @@ func (j *Journal) Append(frame []byte) error {
 	if j.broken != nil {
 		return j.broken
 	}
-	sealed, err := record.SealLocal(j.key, j.purpose(), frame)
+	b, err := record.AppendLocal(append(j.room[:0], 0, 0, 0, 0), j.key, j.purpose(), frame)
 	if err != nil {
 		return err
 	}
-	if len(sealed) > maxFrame {
-		return fmt.Errorf("journal frame of %d bytes", len(sealed))
+	n := len(b) - 4
+	if n > maxFrame {
+		return fmt.Errorf("journal frame of %d bytes", n)
 	}
-	b := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(sealed)), uint32(len(sealed))), sealed...)
+	binary.BigEndian.PutUint32(b, uint32(n))
+	if n < maxRoom {
+		j.room = b
+	}
 	if j.size+int64(len(b)) > j.ready {
 		j.lengthen(int64(len(b)))
 	}
@@ -206,6 +214,16 @@ func (j *Journal) Size() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.size
+}
+
+// Discard frees the bytes of a journal that another one took the place of. Whoever still syncs it syncs nothing.
+func (j *Journal) Discard() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken == nil {
+		j.broken = errors.New("the journal was replaced")
+	}
+	_ = j.file.Truncate(0) // its name is gone: with the last who has it open the bytes go
 }
 
 // Close releases the file.

@@ -410,7 +410,7 @@ func (l *life) fill(n *node, sync bool) {
 }
 
 func (l *life) writeAt(f *drive.File, n *node, off int) {
-	p := bytes.Repeat([]byte{byte(1 + l.rng.IntN(255))}, pick(l.rng, []int{1, 20, 3000, 65536, 70000}))
+	p := bytes.Repeat([]byte{byte(1 + l.rng.IntN(255))}, pick(l.rng, []int{1, 20, 3000, 4096, 65536, 70000}))
 	l.change(func() error { _, err := f.WriteAt(l.t.Context(), p, int64(off), true); return err }, func() {
 		data := append([]byte{}, n.now()...)
 		data = append(data, make([]byte, max(0, off+len(p)-len(data)))...)
@@ -446,7 +446,7 @@ func (l *life) edit(n *node) {
 			p := bytes.Repeat([]byte("+"), pick(l.rng, []int{1, 100, 66000}))
 			l.change(func() error { _, err := f.Append(ctx, p, true); return err }, func() { l.m.write(n, append(append([]byte{}, n.now()...), p...)) }, n)
 		default:
-			l.writeAt(f, n, min(pick(l.rng, []int{0, 5, 65530, 65536, size}), size+10))
+			l.writeAt(f, n, min(pick(l.rng, []int{0, 5, 8192, 65530, 65536, 69632, size}), size+10))
 		}
 		if len(n.now()) > 300_000 {
 			zero := uint64(0)
