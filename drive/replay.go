@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,7 +15,7 @@ import (
 )
 
 // replay takes up what the journal says was changed and not published.
-func (d *Drive) replay() error {
+func (d *Drive) replay(ctx context.Context) error {
 	name, err := d.cfg.Work.Current()
 	if err != nil {
 		return err
@@ -31,7 +32,7 @@ func (d *Drive) replay() error {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	if err := r.finish(); err != nil {
+	if err := r.finish(ctx); err != nil {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
@@ -352,7 +353,7 @@ func (r *replayer) intent(p parsed) error {
 }
 
 // finish settles what the last batches came to, and what a power loss left of the bytes.
-func (r *replayer) finish() error {
+func (r *replayer) finish(ctx context.Context) error {
 	for _, i := range r.intents {
 		if r.d.own != nil && r.d.own.Len() > i.first {
 			r.carryOut(i)
@@ -363,7 +364,11 @@ func (r *replayer) finish() error {
 			delete(r.d.overlay.inodes, id)
 			continue
 		}
-		if err := r.bytes(in); err != nil {
+		err := r.bytes(in)
+		if err == nil && !r.sameBoot {
+			err = r.trim(ctx, in)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -495,6 +500,34 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 		}
 	}
 	return backing.Truncate(int64(in.rec.Size))
+}
+
+// trim cuts the last block of a file where the file ends, if only a feed has it, and longer, since the file was cut and what was synced before says where
+// its blocks are: when the file grows again, zeros have to follow.
+func (r *replayer) trim(ctx context.Context, in *inode) error {
+	n, left := in.rec.Size>>blockShift, in.rec.Size&(blockSize-1)
+	e := in.extent(n)
+	if left == 0 || e == nil || in.present.has(n) {
+		return nil
+	}
+	feed, err := r.d.feeds.Get(e.Feed)
+	if err != nil || !feed.Has(e.Seq+n-e.Block) {
+		return err // cutting it had brought it; what is gone since is not waited for
+	}
+	plain, err := r.d.block(ctx, in.id, *e, n)
+	if err != nil || uint64(len(plain)) <= left {
+		return err
+	}
+	if err := r.d.openBacking(in, 0); err != nil {
+		return err
+	}
+	if _, err := in.backing.WriteAt(plain[:left], int64(n<<blockShift)); err != nil {
+		return noSpace(fmt.Errorf("write: %w", err))
+	}
+	in.unsynced = unsynced{all: true}
+	in.present.add(run{n, n + 1})
+	in.unpublished.add(run{n, n + 1})
+	return nil
 }
 
 // intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal
