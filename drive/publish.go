@@ -63,8 +63,11 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if err != nil {
 			return fmt.Errorf("publish records: %w", err)
 		}
+		if err := d.compactIfDue(); err != nil {
+			return fmt.Errorf("a new journal: %w", err)
+		}
 		if done == 0 || !all && done < d.batch {
-			return d.compactIfDue()
+			return nil
 		}
 	}
 }
