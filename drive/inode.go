@@ -180,6 +180,8 @@ func (d *Drive) SetAttr(ctx context.Context, id record.ID, change AttrChange) (A
 		if err := d.truncate(ctx, id, *change.Size); err != nil {
 			return Attr{}, err
 		}
+	} else if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
+		return Attr{}, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -232,14 +234,14 @@ func killPriv(rec *record.Inode) {
 // snapshot copies what a change may touch; restore brings it back. Both are called with in.mu held.
 func (in *inode) snapshot() *inode {
 	s := &inode{rec: in.rec, base: in.base, dirty: in.dirty, gone: in.gone, stale: in.stale, changes: in.changes, first: in.first, last: in.last,
-		present: in.present, unpublished: in.unpublished}
+		present: in.present, pages: in.pages, unpublished: in.unpublished}
 	s.journalled.Store(in.journalled.Load())
 	return s
 }
 
 func (in *inode) restore(s *inode) {
 	in.rec, in.base, in.dirty, in.gone, in.stale, in.changes, in.first, in.last = s.rec, s.base, s.dirty, s.gone, s.stale, s.changes, s.first, s.last
-	in.present, in.unpublished = s.present, s.unpublished
+	in.present, in.pages, in.unpublished = s.present, s.pages, s.unpublished
 	in.journalled.Store(s.journalled.Load())
 }
 
@@ -320,9 +322,12 @@ func (d *Drive) Xattrs(_ context.Context, id record.ID) ([]string, error) {
 }
 
 // SetXattr sets an attribute; flags are those of setxattr(2): 1 it must be new, 2 it must be there.
-func (d *Drive) SetXattr(_ context.Context, id record.ID, name string, value []byte, flags uint32) error {
+func (d *Drive) SetXattr(ctx context.Context, id record.ID, name string, value []byte, flags uint32) error {
 	if name == "" || len(name) > record.MaxName {
 		return ErrInvalid
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed + 2*int64(len(value))) }); err != nil {
+		return err
 	}
 	return d.editXattrs(id, func(xs []record.Xattr) ([]record.Xattr, error) {
 		i, ok := findXattr(xs, name)

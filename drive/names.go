@@ -248,14 +248,14 @@ func (d *Drive) log(f *frame) error {
 }
 
 // Make creates an entry and its inode.
-func (d *Drive) Make(_ context.Context, dir record.ID, name string, what NewInode) (Attr, error) {
+func (d *Drive) Make(ctx context.Context, dir record.ID, name string, what NewInode) (Attr, error) {
 	if err := d.mayCreate(dir, name); err != nil {
 		return Attr{}, err
 	}
 	if what.Kind == 0 || what.Kind > record.BlockDevice || len(what.Target) > record.MaxTarget {
 		return Attr{}, ErrInvalid
 	}
-	if err := d.room(newInode); err != nil {
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return Attr{}, err
 	}
 	d.mu.Lock()
@@ -341,8 +341,11 @@ func (d *Drive) owner() (o [8]byte) {
 }
 
 // Link gives inode id, which is no directory, another name.
-func (d *Drive) Link(_ context.Context, id, dir record.ID, name string) (Attr, error) {
+func (d *Drive) Link(ctx context.Context, id, dir record.ID, name string) (Attr, error) {
 	if err := d.mayCreate(dir, name); err != nil {
+		return Attr{}, err
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return Attr{}, err
 	}
 	d.mu.Lock()
@@ -454,8 +457,11 @@ func (d *Drive) bury(id record.ID) {
 }
 
 // Rename moves an entry, over an existing one if there is one. renameat2(2) says what the flags do.
-func (d *Drive) Rename(_ context.Context, dir record.ID, name string, toDir record.ID, toName string, flags RenameFlags) error {
+func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir record.ID, toName string, flags RenameFlags) error {
 	if err := d.mayCreate(toDir, toName); err != nil {
+		return err
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return err
 	}
 	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {

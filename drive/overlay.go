@@ -37,11 +37,14 @@ type inode struct {
 	first, last time.Time // first and last change since it was published
 	backing     hypercore.File
 	present     blockset // blocks whose bytes are in backing
-	unpublished blockset // of these, those that changed since they went into the content feed
+	pages       blockset // pages of other blocks whose bytes are in backing; the rest of these blocks is where Extents say
+	unpublished blockset // blocks that have bytes in backing and changed since they went into the content feed
 	unsynced    unsynced // what of backing is not durable
 	named       bool     // backing's name is
 	synced      uint64   // changes, when it was last fsynced
-	// Invariant: backing, if there is one, is as long as the file; unpublished is part of present.
+	lost        bool     // an fsync of backing failed: what the disk has may not be what was written, and a later fsync would not tell
+	owed        int64    // its part of Drive.owed
+	// Invariant: backing, if there is one, is as long as the file; a block of pages is not in present, and has an extent; unpublished is part of held.
 }
 
 // touch notes a change. Called with mu held.

@@ -93,6 +93,12 @@ type Peer struct {
 	Down, Up    uint64 // bytes
 }
 
+// Traffic is what came and went since the Node was made.
+type Traffic struct {
+	Received, Sent uint64 // bytes
+	Relayed        uint64 // secure-ephemeral payloads that were passed on, each counted once
+}
+
 // Counters count what was dropped since the Node was made.
 type Counters struct {
 	Malformed           uint64 // messages that do not decode
@@ -111,6 +117,7 @@ type Counters struct {
 }
 
 type counts struct {
+	relayed                                                                                          atomic.Uint64
 	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered, full                 atomic.Uint64
 	extensionsTooLong, extensionsLimited, extensionsRepeated, extensionsDropped, extensionsElsewhere atomic.Uint64
 }
@@ -125,6 +132,8 @@ type Node struct {
 
 	mu       sync.Mutex // guards what follows; held over nothing
 	sessions []*session
+	down     uint64 // bytes, of sessions that ended
+	up       uint64
 	fetches  map[hypercore.Key]*fetch
 	watchers map[chan struct{}]struct{} // want to know when a peer got further
 	last     PeerID
@@ -161,6 +170,8 @@ func (n *Node) Serve(ctx context.Context, conn Conn, opts Options) error {
 	err := s.run(ctx)
 	n.mu.Lock()
 	n.sessions = slices.DeleteFunc(n.sessions, func(o *session) bool { return o == s })
+	n.down += s.received.Load()
+	n.up += s.out.sent.Load()
 	n.mu.Unlock()
 	n.progress()
 	switch {
@@ -208,6 +219,18 @@ func (n *Node) Counters() Counters {
 		ExtensionsRepeated: c.extensionsRepeated.Load(), ExtensionsDropped: c.extensionsDropped.Load(),
 		ExtensionsElsewhere: c.extensionsElsewhere.Load(),
 	}
+}
+
+// Traffic returns what came and went so far.
+func (n *Node) Traffic() Traffic {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := Traffic{Received: n.down, Sent: n.up, Relayed: n.counts.relayed.Load()}
+	for _, s := range n.sessions {
+		t.Received += s.received.Load()
+		t.Sent += s.out.sent.Load()
+	}
+	return t
 }
 
 // Behind returns how many of the blocks stored here the best peer has not told us it has, and how many peers there are. Peers that lack some are

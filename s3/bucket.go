@@ -44,6 +44,7 @@ func Open(raw string) (*Bucket, error) {
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: 8 * time.Second, // a server that is silent is found out before the time for a slow transfer is over
 		ExpectContinueTimeout: time.Second,
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       time.Minute,
@@ -147,13 +148,17 @@ func (b *Bucket) answer(err error) error {
 		return archive.ErrUnchanged
 	case r.StatusCode == http.StatusPreconditionFailed, r.Code == "ConditionalRequestConflict":
 		return fmt.Errorf("%w: %w", archive.ErrChanged, err)
-	case r.Code == "ExpiredToken", r.Code == "InvalidAccessKeyId", r.Code == "SignatureDoesNotMatch":
+	case r.StatusCode >= 400 && r.StatusCode < 500 && r.StatusCode != http.StatusRequestTimeout && r.StatusCode != http.StatusTooManyRequests:
+		err = fmt.Errorf("%w: %w", archive.ErrUnusable, err)
+	}
+	switch r.Code {
+	case "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch":
 		b.creds.Expire() // they may have been changed in the file
 	}
 	return err
 }
 
-// Check finds out whether the bucket can be used: that it is there, that the credentials may read, write, list and delete, and that the server heeds conditions. It writes
+// Check implements archive.Bucket. It finds out whether the bucket can be used: that it is there, that the credentials may read, write, list and delete, and that the server heeds conditions. It writes
 // one object of a random name and deletes it.
 func (b *Bucket) Check(ctx context.Context) (err error) {
 	name := "check-" + strings.ToLower(rand.Text())
@@ -167,20 +172,20 @@ func (b *Bucket) Check(ctx context.Context) (err error) {
 		return fmt.Errorf("the store cannot be written to: %w", err)
 	}
 	if _, err := b.Put(ctx, name, []byte("2"), ""); !errors.Is(err, archive.ErrChanged) {
-		return b.careless("If-None-Match", err)
+		return careless("If-None-Match", err)
 	}
 	next, err := b.Put(ctx, name, []byte("2"), tag)
 	if err != nil {
 		return fmt.Errorf("the store cannot be written to: %w", err)
 	}
 	if _, err := b.Put(ctx, name, []byte("3"), tag); !errors.Is(err, archive.ErrChanged) {
-		return b.careless("If-Match", err)
+		return careless("If-Match", err)
 	}
 	if body, _, err := b.Get(ctx, name, "", 10); err != nil || string(body) != "2" {
 		return fmt.Errorf("the store does not give back what was written: %w", errors.Join(err, fmt.Errorf("%d bytes", len(body))))
 	}
 	if _, _, err := b.Get(ctx, name, next, 10); !errors.Is(err, archive.ErrUnchanged) {
-		return b.careless("If-None-Match of a GET", err)
+		return careless("If-None-Match of a GET", err)
 	}
 	if names, err := b.List(ctx, name, 2); err != nil || len(names) != 1 || names[0] != name {
 		return fmt.Errorf("the store cannot be listed: %w", errors.Join(err, fmt.Errorf("%d names", len(names))))
@@ -188,12 +193,10 @@ func (b *Bucket) Check(ctx context.Context) (err error) {
 	return nil
 }
 
-// ErrCareless is returned by Check for a server on which two instances would write over each other.
-var ErrCareless = errors.New("the store does not heed conditions, without which several instances would damage each other's feeds")
-
-func (b *Bucket) careless(header string, err error) error {
+// careless is what is wrong with a server that did not refuse what a condition forbids, or err if something else is.
+func careless(header string, err error) error {
 	if err != nil {
 		return fmt.Errorf("the store cannot be written to: %w", err)
 	}
-	return fmt.Errorf("%s: %w", header, ErrCareless)
+	return fmt.Errorf("%w: the server does not heed %s, without which several instances would damage each other's feeds", archive.ErrUnusable, header)
 }

@@ -122,7 +122,7 @@ func TestKilled(t *testing.T) {
 	if body, _, err := b.Get(ctx, "x", "", 10); err != nil || string(body) != "1" {
 		t.Errorf("after the restart: %q, %v", body, err)
 	}
-	if _, _, err := open(t, "s3://other").Get(ctx, "x", "", 10); err == nil || errors.Is(err, archive.ErrNoObject) {
+	if _, _, err := open(t, "s3://other").Get(ctx, "x", "", 10); !errors.Is(err, archive.ErrUnusable) {
 		t.Errorf("from a bucket that is not there: %v", err)
 	}
 }
@@ -132,8 +132,8 @@ func TestSecrets(t *testing.T) {
 	s3test.Start(t, "bucket")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-of-the-test")
 	err := open(t, "s3://bucket").Check(t.Context())
-	if err == nil {
-		t.Fatal("a wrong secret is good enough")
+	if !errors.Is(err, archive.ErrUnusable) {
+		t.Fatalf("with a wrong secret: %v", err)
 	}
 	for _, raw := range []string{"s3://key:wrong-secret-of-the-test@bucket/p", "s3://bucket/p?secret=wrong-secret-of-the-test", "s3://bucket/p?endpoint=http://a:wrong-secret-of-the-test@h", "s3://key:wrong-secret-of-the-test@bucket/%zz"} {
 		_, bad := Open(raw)

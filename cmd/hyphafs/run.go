@@ -67,7 +67,7 @@ func (p *program) app() *cli.App {
 		Action:          p.noCommand,
 		Commands: prepare([]*cli.Command{
 			p.mountCommand(), p.umountCommand(), p.signUpCommand(), p.signInCommand(), p.syncCommand(), p.statusCommand(), p.pendingCommand(),
-			p.approveCommand(), p.denyCommand(), p.nodesCommand(), p.linkCommand(), p.checkCommand(), p.serviceCommand(), p.passphraseCommand(), p.nodeCommand(),
+			p.approveCommand(), p.denyCommand(), p.nodesCommand(), p.linkCommand(), p.serveCommand(), p.serviceCommand(), p.checkCommand(), p.passphraseCommand(), p.nodeCommand(),
 		}),
 	}
 }

@@ -24,7 +24,7 @@ func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role)
 		AllowClear: c.Bool("allow-clear"), AllowOther: c.Bool("allow-other"), TrustStore: c.Bool("trust-store"),
 		ReadTimeout: c.Duration("read-timeout"), LogLevel: c.String("log-level"), LogFormat: c.String("log-format"),
 	}
-	if err := checkLog(s); err != nil {
+	if err := checkLog(s.LogLevel, s.LogFormat); err != nil {
 		return s, err
 	}
 	role, err := wantedRole(c, role)
@@ -62,13 +62,13 @@ func damaged(err error) error {
 	return err
 }
 
-func checkLog(s node.Settings) error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		return fault.New(fault.Usage, "take debug, info, warn or error", "there is no log level %q", s.LogLevel)
+func checkLog(level, format string) error {
+	var known slog.Level
+	if err := known.UnmarshalText([]byte(level)); err != nil {
+		return fault.New(fault.Usage, "take debug, info, warn or error", "there is no log level %q", level)
 	}
-	if s.LogFormat != "text" && s.LogFormat != "json" {
-		return fault.New(fault.Usage, "take text or json", "there is no log format %q", s.LogFormat)
+	if format != "text" && format != "json" {
+		return fault.New(fault.Usage, "take text or json", "there is no log format %q", format)
 	}
 	return nil
 }

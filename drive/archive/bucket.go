@@ -19,6 +19,8 @@ type Bucket interface {
 	Delete(ctx context.Context, name string) error
 	// List returns the names that begin with prefix, at most limit.
 	List(ctx context.Context, prefix string, limit int) ([]string, error)
+	// Check tries out that all that works, and that conditions are heeded: where they are not, instances would write over each other's manifests. ErrUnusable.
+	Check(ctx context.Context) error
 }
 
 // Tag names one version of an object (the ETag of S3). The empty one names none.
@@ -31,6 +33,9 @@ var (
 	ErrUnchanged = errors.New("object has not changed")
 	ErrTooLarge  = errors.New("object is too large")
 )
+
+// ErrUnusable is returned by a Bucket that answers and does not do what it is for: it is not there, it refuses, it heeds no conditions.
+var ErrUnusable = errors.New("the bucket cannot be used")
 
 // answered reports whether err is an answer of a bucket that is there.
 func answered(err error) bool {

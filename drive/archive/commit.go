@@ -22,7 +22,7 @@ const (
 var errStale = errors.New("packs took too long to be listed")
 
 // slowest is the number of bytes that a second more is given for.
-const slowest = 256 << 10
+const slowest = 512 << 10
 
 // request makes one request of the bucket that carries about size bytes.
 func (s *Store) request(ctx context.Context, size int, do func(ctx context.Context) error) error {
@@ -35,6 +35,9 @@ func (f *Feed) packName(id packID) string { return f.name + "/" + packsFolder + 
 func (f *Feed) commit(ctx context.Context) error {
 	f.committing.Lock()
 	defer f.committing.Unlock()
+	if err := f.store.Check(ctx); err != nil {
+		return f.failed(err)
+	}
 	if !f.asked {
 		if err := f.refresh(ctx); err != nil {
 			return f.failed(err)

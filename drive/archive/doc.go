@@ -32,6 +32,8 @@
 // one looked at. Before that the two histories are compared: the roots of the shorter length, and the first block behind it, whose proof all of it takes part
 // in. If the writer signed two, the evidence goes into the manifest and nothing else of the second history ever does (hypercore.ForkError, OnFork).
 //
+// Before the first of all that the bucket is tried out: one that does not heed conditions gets nothing (Bucket.Check).
+//
 // A try whose answer was lost is safe to repeat. A pack's name is random: if it is there, we wrote it. No two manifests are alike, since the generation
 // grows: if the one that was replaced is not there any more, a late try cannot come true, and the new one shows whether it did.
 //
@@ -54,13 +56,13 @@
 //
 // # When the bucket is away
 //
-// After a request without an answer the next ones fail at once, for 0.1 to 15 s. What is cached is served, what is not is hypercore.ErrNotStored, which peers are told as Unhave, and told
+// After a request without an answer the next ones fail at once, for 0.1 to 5 s. What is cached is served, what is not is hypercore.ErrNotStored, which peers are told as Unhave, and told
 // anew when the bucket answers again. What is put waits in the cache. A feed that was never seen here opens empty.
 //
 // # Goroutines and locks
 //
 // Run has one goroutine that looks what is due and at most four that work, one on a feed; nothing else starts any. Locks, in this order: Feed.committing (one commit, merge or look
-// at the manifest of a feed at a time, held over requests), Store.mu, Feed.mu, and those of the cache's feed. Callbacks run without locks.
+// at the manifest of a feed at a time, held over requests), Store.checking, Store.mu, Feed.mu, and those of the cache's feed. Callbacks run without locks.
 //
 // # Limits
 //

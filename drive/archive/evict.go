@@ -10,13 +10,6 @@ import (
 	"time"
 )
 
-// isFull reports whether the cache has no room for more that the bucket does not have.
-func (s *Store) isFull() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.full
-}
-
 // loaded tells that a pack came into the cache.
 func (s *Store) loaded(f *Feed) {
 	used := usage(f.dir)

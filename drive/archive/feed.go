@@ -70,7 +70,7 @@ func openFeed(ctx context.Context, s *Store, key hypercore.Key, name string, ask
 	if err != nil && ctx.Err() != nil {
 		return nil, errors.Join(err, f.local.Close())
 	}
-	if err != nil && !errors.Is(err, ErrAway) {
+	if err != nil && !errors.Is(err, ErrAway) && !errors.Is(err, ErrUnusable) {
 		s.cfg.Log.Error("what the bucket says of a feed cannot be used", "feed", name, "err", f.words(err))
 	}
 	if !noted { // so that the next run knows whose blocks these are
@@ -188,7 +188,7 @@ func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
 
 // NextMissing returns the first block at or behind from, below Len, that neither has; none when there is no room for more.
 func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
-	if f.store.isFull() {
+	if f.store.Full() {
 		return 0, false
 	}
 	length := f.local.Len()
@@ -206,7 +206,7 @@ func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
 
 // Wanted returns the blocks that someone waits for, the oldest wish first.
 func (f *Feed) Wanted() []uint64 {
-	if f.store.isFull() {
+	if f.store.Full() {
 		return nil
 	}
 	return f.local.Wanted()
@@ -400,10 +400,28 @@ func (f *Feed) tell() {
 	}
 }
 
-// Sync returns when the bucket has every block that was put before.
-func (f *Feed) Sync(ctx context.Context) error {
+// Sync makes what was put durable in the cache, as hypercore.Feed.Sync does: it survives a power loss, not the loss of the disk.
+func (f *Feed) Sync(ctx context.Context) error { return f.local.Sync(ctx) }
+
+// Flush returns when the bucket has every block that was put before.
+func (f *Feed) Flush(ctx context.Context) error {
 	defer f.tell()
 	return f.commit(ctx)
+}
+
+// StoredBytes returns about how many bytes of blocks are in the cache or in the bucket: exactly that if none is missing, else what they take there, at most Bytes.
+func (f *Feed) StoredBytes() (uint64, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	total := f.local.Bytes()
+	if f.kept.count()+f.fresh.count() == f.local.Len() {
+		return total, nil
+	}
+	sum := uint64(f.size)
+	for _, p := range f.manifest.packs {
+		sum += p.size
+	}
+	return min(sum, total), nil
 }
 
 // Close gives the feed back to its store. It may be used no more.

@@ -24,9 +24,9 @@ type health struct {
 	next  time.Time  // when the next try may be made
 }
 
-const maxBackoff = 15 * time.Second
+const maxBackoff = 5 * time.Second
 
-// backoff is how long to wait after n tries in a row that failed: 0.2 s, doubled each time, at most 15 s, less up to a half by chance.
+// backoff is how long to wait after n tries in a row that failed: 0.2 s, doubled each time, at most 5 s, less up to a half by chance.
 func backoff(n int) time.Duration {
 	d := min(100*time.Millisecond<<min(n, 10), maxBackoff)
 	return d/2 + rand.N(d/2)
@@ -50,10 +50,10 @@ func (h *health) try(ctx context.Context, timeout time.Duration, request func(ct
 		return err // the caller gave up: it says nothing about the bucket
 	}
 	h.note(err)
-	if !answered(err) {
-		return fmt.Errorf("%w: %w", ErrAway, err)
+	if answered(err) || errors.Is(err, ErrUnusable) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrAway, err)
 }
 
 // note takes up what came of a request.
@@ -62,14 +62,14 @@ func (h *health) note(err error) {
 	defer h.mu.Unlock()
 	if answered(err) {
 		if h.fails > 0 {
-			h.log.Info("the bucket answers again", "elapsed", time.Since(h.since).Round(time.Second))
+			h.log.Info("the bucket can be used again", "elapsed", time.Since(h.since).Round(time.Second))
 		}
 		h.fails, h.next = 0, time.Time{}
 		return
 	}
 	if h.fails == 0 {
 		h.since = time.Now()
-		h.log.Warn("the bucket does not answer: serving what is cached", "err", err)
+		h.log.Warn("the bucket cannot be used now: serving what is cached", "err", err)
 	}
 	h.fails++
 	h.next = time.Now().Add(backoff(h.fails))

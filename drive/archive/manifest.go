@@ -167,6 +167,12 @@ func decodeManifest(b []byte, discovery hypercore.Key) (*manifest, error) {
 	if m.floor > m.generation || m.compacted > m.generation {
 		return nil, fmt.Errorf("manifest: generations contradict each other: %w", ErrFormat)
 	}
+	length := signedLength(m.roots)
+	for _, p := range m.packs {
+		if p.blocks[len(p.blocks)-1].to > length {
+			return nil, fmt.Errorf("manifest: blocks beyond the signed length %d: %w", length, ErrFormat)
+		}
+	}
 	for i := 1; i < len(m.packs); i++ {
 		if m.packs[i-1].compare(m.packs[i]) >= 0 {
 			return nil, fmt.Errorf("manifest: packs are not in order: %w", ErrFormat)

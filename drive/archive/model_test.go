@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -196,7 +197,7 @@ func TestInstances(t *testing.T) {
 				f.local.Close() // nothing is looked at any more
 			}
 		}()
-		for range rapid.IntRange(1, 60).Draw(r, "steps") {
+		for range rapid.IntRange(1, 40).Draw(r, "steps") {
 			w.step()
 		}
 		w.bucket.fails = nil
@@ -224,7 +225,7 @@ func TestInstances(t *testing.T) {
 
 // TestMerge: a feed that came block by block is in few objects, nothing is left over, and everything is there.
 func TestMerge(t *testing.T) {
-	bucket, source := newMemory(), writer(t, 5, numbered(0, 600, 100)...)
+	bucket, source := newMemory(), writer(t, 5, numbered(0, 300, 100)...)
 	s := open(t, bucket, t.TempDir())
 	f := feed(t, s, source.Key())
 	defer f.Close()
@@ -244,7 +245,7 @@ func TestMerge(t *testing.T) {
 	if n := len(f.manifest.packs); n > 3*fanIn {
 		t.Errorf("%d packs", n)
 	}
-	if there := audit(t, bucket, source); there.count() != 600 {
+	if there := audit(t, bucket, source); there.count() != 300 {
 		t.Errorf("%d blocks", there.count())
 	}
 	listed := map[string]bool{}
@@ -293,16 +294,16 @@ func TestFork(t *testing.T) {
 			for seq := range theirs.Len() {
 				give(t, theirs, b, seq)
 			}
-			if err := a.Sync(t.Context()); err != nil {
+			if err := a.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if err := b.Sync(t.Context()); !errors.Is(err, hypercore.ErrFork) {
+			if err := b.Flush(t.Context()); !errors.Is(err, hypercore.ErrFork) {
 				t.Fatalf("the second history: %v", err)
 			}
 			if fork := <-told; fork.Ours.TreeHash == fork.Theirs.TreeHash {
 				t.Error("the evidence shows nothing")
 			}
-			if err := b.Sync(t.Context()); err != nil || b.unkept() { // the evidence goes into the bucket
+			if err := b.Flush(t.Context()); err != nil || b.unkept() { // the evidence goes into the bucket
 				t.Fatalf("the evidence: %v", err)
 			}
 			a.committing.Lock()
@@ -379,4 +380,54 @@ func running(t testing.TB, s *Store) {
 		cancel()
 		<-ended
 	})
+}
+
+// TestIdle: feeds that are open and idle cost little memory, and those that were closed nearly none.
+func TestIdle(t *testing.T) {
+	const feeds, limit, closed = 200, 64 << 10, 4 << 10 // bytes a feed
+	bucket := newMemory()
+	s := open(t, bucket, t.TempDir())
+	var keys []hypercore.Key
+	for i := range feeds {
+		source := writer(t, byte(i), numbered(i, 8, 100)...)
+		f := feed(t, s, source.Key())
+		for seq := range source.Len() {
+			give(t, source, f, seq)
+		}
+		if err := errors.Join(f.Flush(t.Context()), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, source.Key())
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	var opened []*Feed
+	for _, key := range keys {
+		f := feed(t, s, key)
+		if _, err := f.Block(0); err != nil {
+			t.Fatal(err)
+		}
+		opened = append(opened, f)
+	}
+	each := (heap() - before) / feeds
+	t.Logf("%d bytes a feed", each)
+	if each > limit {
+		t.Errorf("an open feed takes %d bytes", each)
+	}
+	for _, f := range opened {
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clear(opened)
+	if each := (heap() - before) / feeds; each > closed {
+		t.Errorf("a closed feed takes %d bytes", each)
+	}
+	runtime.KeepAlive(opened)
 }

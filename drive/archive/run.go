@@ -113,7 +113,7 @@ func (s *Store) work(ctx context.Context, e *entry, f *Feed) {
 	before := f.generation()
 	err := f.commitOrRefresh(ctx)
 	f.again(err)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrAway) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrAway) && !errors.Is(err, ErrUnusable) { // of those health tells, once
 		s.cfg.Log.Warn("a feed cannot be brought into the bucket", "feed", f.name, "err", f.words(err))
 	}
 	used := usage(f.dir)

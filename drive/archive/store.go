@@ -44,6 +44,9 @@ type Store struct {
 	gets     chan struct{} // cap: packs being read at once, each a few MiB of memory
 	health   health
 
+	checking sync.Mutex // one check at a time; taken before mu and after committing, held over requests
+	checked  bool       // guarded by checking: the bucket can be used
+
 	mu      sync.Mutex // guards what follows; taken after nothing, held over no request
 	closed  bool
 	entries map[string]*entry // by name of the feed
@@ -54,8 +57,7 @@ type Store struct {
 type entry struct {
 	key    hypercore.Key
 	feed   *Feed         // nil: not open
-	ready  chan struct{} // closed when feed was opened, or could not be
-	err    error         // why not
+	ready  chan struct{} // closed when feed was opened, closed or evicted, or could not be; nil: none of that goes on
 	users  int
 	clean  bool      // closed, and the bucket has every block
 	usage  int64     // bytes in the cache
@@ -231,11 +233,23 @@ func (s *Store) fresh(f *Feed, now bool) {
 	}
 }
 
+// Check tries the bucket out, unless that was done before. ErrUnusable if it says no, ErrAway if it says nothing. Nothing is written without.
+func (s *Store) Check(ctx context.Context) error {
+	s.checking.Lock()
+	defer s.checking.Unlock()
+	if s.checked {
+		return nil
+	}
+	err := s.request(ctx, 0, s.cfg.Bucket.Check)
+	s.checked = err == nil
+	return err
+}
+
 // Flush returns when the bucket has every block that was stored before.
 func (s *Store) Flush(ctx context.Context) error {
 	var err error
 	for _, f := range s.opened() {
-		err = errors.Join(err, f.Sync(ctx))
+		err = errors.Join(err, f.Flush(ctx))
 	}
 	return err
 }
@@ -263,6 +277,13 @@ func (s *Store) Close(ctx context.Context) error {
 		err = errors.Join(err, f.closeLocal(ctx))
 	}
 	return err
+}
+
+// Full reports whether the cache has no room for more that the bucket does not have.
+func (s *Store) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
 }
 
 // Status is what an operator wants to know.

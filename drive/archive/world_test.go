@@ -115,6 +115,8 @@ func (m *memory) List(ctx context.Context, prefix string, limit int) (names []st
 	return names, err
 }
 
+func (m *memory) Check(context.Context) error { return nil }
+
 // quiet is a logger for tests whose errors are meant.
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -139,6 +139,29 @@ func (j *Journal) Append(frame []byte) error {
 	return nil
 }
 
+// Note writes a frame even if the journal takes no more. It does not outlive the run of the system, but whoever replays the journal within that
+// finds it.
+func (j *Journal) Note(frame []byte) error {
+	j.mu.Lock()
+	broken := j.broken
+	j.broken = nil
+	j.mu.Unlock()
+	err := j.Append(frame)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if broken != nil {
+		j.broken = broken
+	}
+	return err
+}
+
+// Fail lets the journal take no more, because of err.
+func (j *Journal) Fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.broken = err
+}
+
 // zeros is what a file is made longer with: a quarter of what it holds, but at least shortest and at most all of zeros.
 var zeros [1 << 20]byte
 
@@ -153,7 +176,7 @@ func (j *Journal) lengthen(n int64) {
 	j.ready = max(j.ready, j.size+n)
 }
 
-// Sync makes every frame that was appended before the call durable.
+// Sync makes every frame that was appended before the call durable. After one that failed all fail that have something to do: the journal takes no more.
 func (j *Journal) Sync() error {
 	j.mu.Lock()
 	want := j.size
@@ -164,8 +187,11 @@ func (j *Journal) Sync() error {
 		return nil
 	}
 	j.mu.Lock()
-	reached := j.size
+	reached, broken := j.size, j.broken
 	j.mu.Unlock()
+	if broken != nil { // a sync that succeeds behind one that failed says nothing
+		return broken
+	}
 	if err := j.file.Sync(); err != nil {
 		j.mu.Lock()
 		j.broken = fmt.Errorf("sync the journal: %w", err) // what the disk holds is unknown from here on
@@ -188,6 +214,16 @@ func (j *Journal) Size() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.size
+}
+
+// Discard frees the bytes of a journal that another one took the place of. Whoever still syncs it syncs nothing.
+func (j *Journal) Discard() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken == nil {
+		j.broken = errors.New("the journal was replaced")
+	}
+	_ = j.file.Truncate(0) // its name is gone: with the last who has it open the bytes go
 }
 
 // Close releases the file.

@@ -89,6 +89,23 @@ func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []b
 	return plain, err
 }
 
+// OpenBlockInto opens what SealBlock sealed into dst, which must not overlap it, and returns how many bytes there are: BlockSize at most, and no more than dst has room for.
+func (k *Keys) OpenBlockInto(dst []byte, feed hypercore.Key, inode ID, number uint64, sealed []byte) (int, error) {
+	epoch, nonce, box, err := parseSealed(sealed)
+	if err != nil {
+		return 0, err
+	}
+	e, err := k.epoch(epoch)
+	if err != nil {
+		return 0, err
+	}
+	if size := len(box) - chacha20poly1305.Overhead; size > min(len(dst), BlockSize) {
+		return 0, fmt.Errorf("block of %d bytes: %w", size, ErrSealed)
+	}
+	plain, err := open(e.Blocks, dst[:0], nonce, box, blockPlace(epoch, feed, inode, number))
+	return len(plain), err
+}
+
 func recordPlace(epoch uint32, writer hypercore.Key, key string) []byte {
 	place := append([]byte("hyphafs record 1"), binary.BigEndian.AppendUint32(nil, epoch)...)
 	return append(append(place, writer[:]...), key...)
