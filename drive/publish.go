@@ -64,8 +64,11 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if err != nil {
 			return err
 		}
+		if err := d.compactIfDue(); err != nil {
+			return errors.Join(unread, fmt.Errorf("a new journal: %w", err))
+		}
 		if done == 0 || !all && done < d.batch {
-			return errors.Join(unread, d.compactIfDue(), d.shorten(), d.undone(all))
+			return errors.Join(unread, d.shorten(), d.undone(all))
 		}
 	}
 }
