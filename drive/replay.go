@@ -437,7 +437,10 @@ func (r *replayer) bytes(in *inode) error {
 		in.unpublished = append(blockset(nil), s.present...)
 	case in.published:
 		if v, err := r.d.view.Inode(in.id); err == nil { // the bytes that were not synced never were
-			in.rec.Size, in.rec.Extents, in.rec.Mtime = v.Size, v.Extents, v.Mtime
+			if err := r.d.unpage(in.id, &v.Inode); err != nil {
+				return err
+			}
+			in.rec.Size, in.rec.Extents, in.rec.Pages, in.rec.Mtime = v.Size, v.Extents, v.Pages, v.Mtime
 		}
 		in.present, in.unpublished = nil, nil
 	default:
