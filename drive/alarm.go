@@ -33,7 +33,7 @@ func (d *Drive) Alarm(err error) {
 
 // alarmForks stops writing if any feed was seen forked, in this run or an earlier one: the feeds keep the evidence.
 func (d *Drive) alarmForks() {
-	for _, f := range d.feeds.all() {
+	for _, f := range d.feeds.All() {
 		if fork := f.Forked(); fork != nil {
 			d.Alarm(fork)
 		}

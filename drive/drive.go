@@ -32,6 +32,7 @@ type Drive struct {
 	own     *hypercore.Feed // nil without one
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
+	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
 	granted atomic.Int64                   // bytes that changes may need before the disk is asked again what is free
@@ -54,6 +55,7 @@ type Drive struct {
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
 	renamed  uint64                // how often names changed
+	folds    uint64                // how often the view changed
 	journal  *journal.Journal      // changed only with every inode's mu held as well
 	retired  *journal.Journal      // the one before, which a Sync may still be using
 	promised map[record.ID]promise // renamed over others since the journal was synced, with bytes that are not durable
@@ -78,12 +80,16 @@ type blockAt struct {
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
 	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, inline: maxInline, perPage: pageExtents, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
-	d.feeds = &FeedSet{source: cfg.Source, open: d.openFeed, feeds: map[hypercore.Key]*hypercore.Feed{}}
+	d.sealed.New = func() any {
+		b := make([]byte, 0, maxBulk*(record.BlockSize+record.SealOverhead))
+		return &b
+	}
+	d.feeds = newFeedSet(cfg.Source, d.openFeed)
 	if cfg.Doubt != "" {
 		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
 	}
 	if err := d.start(ctx); err != nil {
-		return nil, errors.Join(err, d.feeds.close(), d.kv.Close())
+		return nil, errors.Join(err, d.feeds.Close(), d.kv.Close())
 	}
 	return d, nil
 }
@@ -133,7 +139,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 		return err
 	}
 	cfg := hyperdb.Config{Source: d.cfg.Source, Known: known, Log: d.cfg.Log, OnWriter: d.writer,
-		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.get(key) }}
+		Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return d.feeds.Get(key) }}
 	if d.own != nil {
 		cfg.Local, cfg.LocalContent = d.own, d.bytes.Key()
 	}
@@ -174,10 +180,10 @@ func (d *Drive) openOwn() (err error) {
 	}
 	d.self = hypercore.Key(d.cfg.Writer.Public().(ed25519.PublicKey))
 	d.feeds.secrets = map[hypercore.Key]ed25519.PrivateKey{d.self: d.cfg.Writer, hypercore.Key(content.Public().(ed25519.PublicKey)): content}
-	if d.own, err = d.feeds.get(d.self); err != nil {
+	if d.own, err = d.feeds.Get(d.self); err != nil {
 		return err
 	}
-	d.bytes, err = d.feeds.get(hypercore.Key(content.Public().(ed25519.PublicKey)))
+	d.bytes, err = d.feeds.Get(hypercore.Key(content.Public().(ed25519.PublicKey)))
 	return err
 }
 
@@ -217,7 +223,7 @@ func (d *Drive) Run(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	var flushed time.Time
-	var failure string
+	var failure, unflushed string
 	for {
 		select {
 		case <-ctx.Done():
@@ -236,8 +242,11 @@ func (d *Drive) Run(ctx context.Context) error {
 		}
 		if now := d.cfg.Now(); now.Sub(flushed) >= time.Second {
 			flushed = now
-			if err := d.flush(ctx); err != nil && ctx.Err() == nil {
+			if err := d.flush(ctx); err != nil && ctx.Err() == nil && err.Error() != unflushed {
 				d.cfg.Log.Error("flush", "err", err)
+				unflushed = err.Error()
+			} else if err == nil {
+				unflushed = ""
 			}
 		}
 	}
@@ -272,7 +281,7 @@ func (d *Drive) writer(w hyperdb.Writer) {
 	if w.Key == d.self && d.db != nil { // while opening, forks are looked for first
 		d.grant()
 	}
-	d.feeds.writer(w)
+	d.feeds.Add(w)
 }
 
 // grant lets this node write, unless an alarm stopped it or its store may be an older copy of itself.
@@ -300,7 +309,7 @@ func (d *Drive) checkAuthorised() {
 
 // flush makes downloads and the view durable, and frees the bytes of files that are gone.
 func (d *Drive) flush(ctx context.Context) error {
-	err := d.feeds.sync(ctx)
+	err := d.feeds.Sync(ctx)
 	d.mu.RLock()
 	doomed := len(d.doomed) > 0
 	d.mu.RUnlock()
@@ -347,7 +356,7 @@ func (d *Drive) Close(ctx context.Context) error {
 			err = errors.Join(err, j.Close())
 		}
 	}
-	if err := errors.Join(err, d.feeds.close(), d.kv.Close()); err != nil {
+	if err := errors.Join(err, d.feeds.Close(), d.kv.Close()); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 	"hyphafs.org/hyphafs/drive/hyperdb"
 )
 
-// FeedSet is the feeds of a drive: those of the authorised writers are replicated.
+// FeedSet is the feeds of a Hypha: those of the authorised writers are replicated. A drive has one; a node that only keeps feeds for others makes its own.
 type FeedSet struct {
 	source  hypercore.Key
 	open    func(key hypercore.Key, secret ed25519.PrivateKey) (*hypercore.Feed, error)
@@ -22,6 +22,15 @@ type FeedSet struct {
 	feeds    map[hypercore.Key]*hypercore.Feed
 	writers  []hyperdb.Writer
 	watchers map[chan struct{}]struct{}
+}
+
+// NewFeedSet makes the set of the Hypha of source. open opens a feed, at its first Get.
+func NewFeedSet(source hypercore.Key, open func(key hypercore.Key) (*hypercore.Feed, error)) *FeedSet {
+	return newFeedSet(source, func(key hypercore.Key, _ ed25519.PrivateKey) (*hypercore.Feed, error) { return open(key) })
+}
+
+func newFeedSet(source hypercore.Key, open func(hypercore.Key, ed25519.PrivateKey) (*hypercore.Feed, error)) *FeedSet {
+	return &FeedSet{source: source, open: open, feeds: map[hypercore.Key]*hypercore.Feed{}}
 }
 
 // Source is the key of the origin's feed.
@@ -59,8 +68,8 @@ func (s *FeedSet) Watch() (changed <-chan struct{}, stop func()) {
 	}
 }
 
-// get returns the feed with key, opening it at the first call.
-func (s *FeedSet) get(key hypercore.Key) (*hypercore.Feed, error) {
+// Get returns the feed with key, opening it at the first call.
+func (s *FeedSet) Get(key hypercore.Key) (*hypercore.Feed, error) {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.mu.Lock()
@@ -79,10 +88,10 @@ func (s *FeedSet) get(key hypercore.Key) (*hypercore.Feed, error) {
 	return f, nil
 }
 
-// writer takes up what the database says of a writer.
-func (s *FeedSet) writer(w hyperdb.Writer) {
+// Add takes up what the database says of a writer. The writer's feed is listed if it was opened.
+func (s *FeedSet) Add(w hyperdb.Writer) {
 	if !w.Content.IsZero() {
-		if _, err := s.get(w.Content); err != nil {
+		if _, err := s.Get(w.Content); err != nil {
 			w.Content = hypercore.Key{} // its blocks stay missing, which reading them reports
 		}
 	}
@@ -105,8 +114,8 @@ func (s *FeedSet) writer(w hyperdb.Writer) {
 	}
 }
 
-// all returns every open feed.
-func (s *FeedSet) all() []*hypercore.Feed {
+// All returns every open feed, in no order.
+func (s *FeedSet) All() []*hypercore.Feed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]*hypercore.Feed, 0, len(s.feeds))
@@ -116,16 +125,17 @@ func (s *FeedSet) all() []*hypercore.Feed {
 	return out
 }
 
-// sync makes downloads durable.
-func (s *FeedSet) sync(ctx context.Context) (err error) {
-	for _, f := range s.all() {
+// Sync makes downloads durable.
+func (s *FeedSet) Sync(ctx context.Context) (err error) {
+	for _, f := range s.All() {
 		err = errors.Join(err, f.Sync(ctx))
 	}
 	return err
 }
 
-func (s *FeedSet) close() (err error) {
-	for _, f := range s.all() {
+// Close closes every feed.
+func (s *FeedSet) Close() (err error) {
+	for _, f := range s.All() {
 		err = errors.Join(err, f.Close())
 	}
 	return err

@@ -69,7 +69,7 @@ func (d *Drive) keepWriters() error {
 
 // foldFeed folds one writer's feed as far as its blocks are here without a gap.
 func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
-	log, err := d.feeds.get(feed)
+	log, err := d.feeds.Get(feed)
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,7 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			show()
+			d.folds++
 			settled = errors.Join(d.follow(feed), d.folded(feed, changes))
 		})
 		if err := errors.Join(err, settled); err != nil {

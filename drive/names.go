@@ -28,6 +28,11 @@ type found struct {
 
 // lookup finds name in dir. ErrNotExist comes with place, base and under, for who wants to create it. Called with mu held.
 func (d *Drive) lookup(dir record.ID, name string) (found, error) {
+	return d.find(dir, name, func() (view.EntryState, error) { return d.view.Lookup(dir, name) })
+}
+
+// find is lookup; viewed asks the view.
+func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState, error)) (found, error) {
 	if e := d.overlay.entry(dir, name); e != nil {
 		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, shown: e.underKind}
 		if e.gone {
@@ -39,7 +44,7 @@ func (d *Drive) lookup(dir record.ID, name string) (found, error) {
 	if in := d.overlay.inodes[dir]; in != nil && !in.published {
 		return f, fmt.Errorf("%q: %w", name, ErrNotExist)
 	}
-	s, err := d.view.Lookup(dir, name)
+	s, err := viewed()
 	if errors.Is(err, view.ErrNotExist) {
 		f.base, err = d.view.Tombstones(dir, name)
 		return f, errors.Join(err, fmt.Errorf("%q: %w", name, ErrNotExist))
@@ -57,9 +62,16 @@ func (d *Drive) Lookup(_ context.Context, dir record.ID, name string) (Attr, err
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	f, err := d.lookup(dir, name)
+	var s view.InodeState
+	f, err := d.find(dir, name, func() (e view.EntryState, err error) {
+		e, s, err = d.view.LookupInode(dir, name)
+		return e, err
+	})
 	if err != nil {
 		return Attr{}, err
+	}
+	if s.Kind != 0 && d.overlay.inodes[f.id] == nil {
+		return d.attrViewed(f.id, &s), nil
 	}
 	return d.attr(f.id)
 }
@@ -302,11 +314,11 @@ func (d *Drive) mayCreate(dir record.ID, name string) error {
 
 // isLiveDir is nil if things can be made in dir. Called with mu held.
 func (d *Drive) isLiveDir(dir record.ID) error {
-	a, err := d.attr(dir)
+	rec, err := d.recordOf(dir)
 	if err != nil {
 		return err
 	}
-	if a.Kind != record.Dir {
+	if rec.Kind != record.Dir {
 		return ErrNotDir
 	}
 	if in := d.overlay.inodes[dir]; in != nil && in.gone {
@@ -420,6 +432,9 @@ func (d *Drive) removable(f found, directory bool) error {
 
 // unname notes that inode f.id loses a name, and that it is gone if that was the last one.
 func (c *change) unname(f found) error {
+	if _, err := c.d.load(f.id); err != nil { // with it comes how many names it has
+		return err
+	}
 	n, err := c.d.links(f.id)
 	if err != nil {
 		return err

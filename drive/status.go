@@ -46,7 +46,7 @@ func (d *Drive) Status() (Status, error) {
 			if key.IsZero() {
 				continue
 			}
-			f, err := d.feeds.get(key)
+			f, err := d.feeds.Get(key)
 			if err != nil {
 				return s, err
 			}
@@ -109,7 +109,7 @@ func (d *Drive) Nodes() ([]Node, error) {
 // with ErrDamaged among it.
 func (d *Drive) Check(ctx context.Context) error {
 	var wrong []error
-	for _, f := range d.feeds.all() {
+	for _, f := range d.feeds.All() {
 		if err := f.Check(ctx); err != nil {
 			wrong = append(wrong, err)
 		}

@@ -155,7 +155,7 @@ func exchange(t testing.TB, a, b *world) {
 	}
 }
 
-func (w *world) feedsGet(key hypercore.Key) (*hypercore.Feed, error) { return w.Drive.feeds.get(key) }
+func (w *world) feedsGet(key hypercore.Key) (*hypercore.Feed, error) { return w.Drive.feeds.Get(key) }
 
 // twoNodes are an origin and a second node that may write.
 func twoNodes(t testing.TB) (a, b *world) {

@@ -14,7 +14,7 @@ import (
 const module = "hyphafs.org/hyphafs/"
 
 // browser lists the packages that the browser node is made of.
-var browser = []string{"drive", "drive/hypercore", "drive/hyperdb", "drive/record", "drive/view", "drive/kdf", "auth", "replication", "replication/wire"}
+var browser = []string{"drive", "drive/hypercore", "drive/hyperdb", "drive/record", "drive/view", "drive/kdf", "auth", "replication", "replication/wire", "replication/redial", "replication/ws"}
 
 // rules says which package may not depend, not even indirectly, on which, and why. A trailing "/..." covers everything below.
 var rules = []struct{ pkg, forbidden, why string }{
@@ -31,6 +31,17 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"drive/hypercore", module + "drive/view", "a feed knows no view"},
 	{"drive/hyperdb", module + "drive/record", "the database knows no files"},
 	{"drive/hyperdb", module + "drive/view", "the database knows no files"},
+	{"drive/...", "github.com/minio/minio-go/v7/...", "the object store is reached by s3 alone"},
+	{"drive/archive", module + "drive/hyperdb", "the archive keeps feeds, whatever is in them"},
+	{"drive/archive", module + "drive/record", "the archive keeps feeds, whatever is in them"},
+	{"drive/archive", "go.etcd.io/bbolt", "what an instance has is in the bucket, not in a database beside it"},
+	{"drive", module + "drive/archive", "a drive's feeds are on its own disk"},
+	{"replication/...", "github.com/minio/minio-go/v7/...", "the object store is reached by s3 alone"},
+	{"fs", "github.com/minio/minio-go/v7/...", "the object store is reached by s3 alone"},
+	{"s3", module + "replication", "a bucket knows no peers"},
+	{"s3", module + "auth", "a bucket knows no people"},
+	{"s3", module + "fs", "a bucket knows no mount"},
+	{"auth", "github.com/minio/minio-go/v7/...", "the object store is reached by s3 alone"},
 	{"auth", module + "fs", "auth knows no mount"},
 	{"auth", module + "replication", "auth hands its messages to a sender it declares"},
 	{"auth", "net", "auth knows no sockets"},
@@ -40,6 +51,15 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"replication/...", module + "auth", "replication hands opaque bytes to a handler"},
 	{"replication/...", module + "fs", "replication knows no mount"},
 	{"replication", "net", "the core speaks over any connection; sockets live in the transports"},
+	{"replication/datdns", module + "replication/wire", "Dat DNS knows keys and HTTPS, no sessions"},
+	{"replication", "github.com/gorilla/websocket", "the core speaks over any connection; sockets live in the transports"},
+	{"replication/tcp", "net/http", "each transport carries what it needs"},
+	{"replication/redial", "net", "the transports dial"},
+	{"replication/gate", module + "drive", "a gate knows addresses"},
+	{"cmd/hyphafs/internal/serve", module + "auth", "an always-on node has no key but the read key, and approves nobody"},
+	{"cmd/hyphafs/internal/serve", module + "fs", "an always-on node mounts nothing"},
+	{"cmd/hyphafs/internal/serve", module + "cmd/hyphafs/internal/node", "an always-on node is no mounted one"},
+	{"cmd/hyphafs/internal/transport", module + "drive/view", "a transport knows keys and connections"},
 	{"replication/wire", "net", "pure bytes in and out"},
 	{"replication/wire", module + "drive", "pure bytes in and out"},
 }

@@ -8,6 +8,7 @@ import (
 
 // Feed is what a session needs of a feed; *hypercore.Feed is one. Methods may be called from many goroutines at once.
 //
+// Put may return ErrFull, wrapped or not, for a block for which there is no room, if Config.Limit says from then on that the node is full: the block is dropped and the session goes on.
 // NextMissing decides what is fetched in the background: a wrapper that skips blocks keeps them from being fetched. Wanted comes before that.
 type Feed interface {
 	Key() hypercore.Key

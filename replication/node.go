@@ -53,6 +53,8 @@ type Config struct {
 	OnEnd func(feed hypercore.Key, length uint64)
 	// OnFork tells that the writer of a feed signed two histories; evidence may be nil.
 	OnFork func(feed hypercore.Key, evidence *hypercore.ForkError)
+	// Limit tells whether this node stores no more: then nothing is asked for, and peers of ours are told the limit. It must not wait. nil: there is none.
+	Limit func() (limit Limit, full bool)
 	// OnPeer tells that a peer shook hands: from now on a Broadcast reaches it.
 	OnPeer func(Peer)
 	Log    *slog.Logger     // nil: none
@@ -84,10 +86,17 @@ type Peer struct {
 	Fingerprint string   // Options.Fingerprint
 	Dialled     bool
 	Encrypted   bool
-	Live        bool // false: it leaves when it has everything
-	Extension   bool // it takes secure-ephemeral messages
+	Live        bool  // false: it leaves when it has everything
+	Extension   bool  // it takes secure-ephemeral messages
+	Limit       Limit // of a peer that stores no more; zero: it does
 	Connected   time.Time
 	Down, Up    uint64 // bytes
+}
+
+// Traffic is what came and went since the Node was made.
+type Traffic struct {
+	Received, Sent uint64 // bytes
+	Relayed        uint64 // secure-ephemeral payloads that were passed on, each counted once
 }
 
 // Counters count what was dropped since the Node was made.
@@ -99,15 +108,17 @@ type Counters struct {
 	ClearRefused        uint64 // peers that do not encrypt
 	OtherHypha          uint64 // peers of another one
 	Unanswered          uint64 // requests given up
+	Full                uint64 // blocks for which there was no room
 	ExtensionsTooLong   uint64 // secure-ephemeral payloads
-	ExtensionsLimited   uint64 // above the rate of a connection
+	ExtensionsLimited   uint64 // above the rate of a connection or of the Hypha
 	ExtensionsRepeated  uint64
 	ExtensionsDropped   uint64 // for a peer that does not take them off
 	ExtensionsElsewhere uint64 // not on the source feed's channel
 }
 
 type counts struct {
-	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered                       atomic.Uint64
+	relayed                                                                                          atomic.Uint64
+	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered, full                 atomic.Uint64
 	extensionsTooLong, extensionsLimited, extensionsRepeated, extensionsDropped, extensionsElsewhere atomic.Uint64
 }
 
@@ -117,10 +128,12 @@ type Node struct {
 	source hypercore.Key
 	seen   seen
 	counts counts
-	full   *page // read only
+	all    *page // every block of a page; read only
 
 	mu       sync.Mutex // guards what follows; held over nothing
 	sessions []*session
+	down     uint64 // bytes, of sessions that ended
+	up       uint64
 	fetches  map[hypercore.Key]*fetch
 	watchers map[chan struct{}]struct{} // want to know when a peer got further
 	last     PeerID
@@ -142,7 +155,7 @@ func New(cfg Config) (*Node, error) {
 			return nil, fmt.Errorf("make a node id: %w", err)
 		}
 	}
-	return &Node{cfg: cfg, source: cfg.Feeds.Source(), full: fullPage(),
+	return &Node{cfg: cfg, source: cfg.Feeds.Source(), all: fullPage(),
 		fetches: map[hypercore.Key]*fetch{}, watchers: map[chan struct{}]struct{}{}}, nil
 }
 
@@ -157,6 +170,8 @@ func (n *Node) Serve(ctx context.Context, conn Conn, opts Options) error {
 	err := s.run(ctx)
 	n.mu.Lock()
 	n.sessions = slices.DeleteFunc(n.sessions, func(o *session) bool { return o == s })
+	n.down += s.received.Load()
+	n.up += s.out.sent.Load()
 	n.mu.Unlock()
 	n.progress()
 	switch {
@@ -199,11 +214,23 @@ func (n *Node) Counters() Counters {
 	c := &n.counts
 	return Counters{
 		Malformed: c.malformed.Load(), Unasked: c.unasked.Load(), BadProofs: c.badProofs.Load(), Forks: c.forks.Load(),
-		ClearRefused: c.clearRefused.Load(), OtherHypha: c.otherHypha.Load(), Unanswered: c.unanswered.Load(),
+		ClearRefused: c.clearRefused.Load(), OtherHypha: c.otherHypha.Load(), Unanswered: c.unanswered.Load(), Full: c.full.Load(),
 		ExtensionsTooLong: c.extensionsTooLong.Load(), ExtensionsLimited: c.extensionsLimited.Load(),
 		ExtensionsRepeated: c.extensionsRepeated.Load(), ExtensionsDropped: c.extensionsDropped.Load(),
 		ExtensionsElsewhere: c.extensionsElsewhere.Load(),
 	}
+}
+
+// Traffic returns what came and went so far.
+func (n *Node) Traffic() Traffic {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := Traffic{Received: n.down, Sent: n.up, Relayed: n.counts.relayed.Load()}
+	for _, s := range n.sessions {
+		t.Received += s.received.Load()
+		t.Sent += s.out.sent.Load()
+	}
+	return t
 }
 
 // Behind returns how many of the blocks stored here the best peer has not told us it has, and how many peers there are. Peers that lack some are
@@ -224,7 +251,7 @@ func (n *Node) Behind(ctx context.Context) (blocks uint64, peers int, err error)
 	return blocks, peers, nil
 }
 
-// Synced waits until one peer has every block stored here. It must not be called from a callback of Config.
+// Synced waits until one peer has every block stored here. ErrFull: no peer that is connected has room for them. It must not be called from a callback of Config.
 func (n *Node) Synced(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	n.mu.Lock()
@@ -239,8 +266,11 @@ func (n *Node) Synced(ctx context.Context) error {
 	defer again.Stop()
 	for {
 		blocks, peers, err := n.Behind(ctx)
-		if err != nil || peers > 0 && blocks == 0 {
+		switch {
+		case err != nil || peers > 0 && blocks == 0:
 			return err
+		case n.allFull():
+			return fmt.Errorf("no peer takes more: %w", ErrFull)
 		}
 		select {
 		case <-ctx.Done():

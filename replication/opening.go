@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -98,7 +99,7 @@ func (s *session) begin(ctx context.Context, tasks *sync.WaitGroup, encrypted bo
 	s.info.Encrypted = encrypted
 	s.mu.Unlock()
 	s.out.add(func(b []byte) []byte {
-		return wire.Handshake{ID: s.node.cfg.ID[:], Live: true, Extensions: []string{extension}}.Append(b, 0)
+		return wire.Handshake{ID: s.node.cfg.ID[:], Live: true, Extensions: extensions()}.Append(b, 0)
 	})
 	return s.openNew(ctx, tasks)
 }
@@ -200,11 +201,9 @@ func (s *session) handshake(f wire.Frame) error {
 		return ErrSelf
 	}
 	s.shook, s.live = true, m.Live
-	s.theirs = wire.MatchExtensions([]string{extension}, m.Extensions)
-	speaks := false
-	for _, ours := range s.theirs {
-		speaks = speaks || ours == 0
-	}
+	s.theirs = wire.MatchExtensions(extensions(), m.Extensions)
+	speaks := slices.Contains(s.theirs, idEphemeral)
+	s.tellsLimit = slices.Contains(s.theirs, idLimit)
 	s.mu.Lock()
 	s.info = Peer{PeerID: s.id, URL: s.opts.URL, Kind: s.opts.Kind, Fingerprint: s.opts.Fingerprint, Dialled: s.opts.Dialled,
 		ID: id, Encrypted: s.info.Encrypted, Live: m.Live, Extension: speaks, Connected: s.connected}

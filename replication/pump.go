@@ -66,6 +66,7 @@ func (s *session) pump(ctx context.Context) error {
 		return nil
 	}
 	now := s.node.cfg.Now()
+	s.sendLimit()
 	looked := s.looked[:0]
 	for _, c := range s.channels {
 		if c.dirty.Swap(false) || c.active {
@@ -87,7 +88,7 @@ func (s *session) pump(ctx context.Context) error {
 		c.inform()
 	}
 	for _, payload := range s.takePayloads() {
-		s.out.add(func(b []byte) []byte { return wire.Extension{ID: 0, Payload: payload}.Append(b, 0) })
+		s.out.add(func(b []byte) []byte { return wire.Extension{ID: idEphemeral, Payload: payload}.Append(b, 0) })
 	}
 	return s.answer()
 }
@@ -122,7 +123,7 @@ func (c *channel) tellHave(m wire.Range) {
 	length := c.feed.Len()
 	if !c.wanted {
 		c.wanted, c.announced = true, length
-		if length > 0 && c.feed.Has(length-1) {
+		if length > 0 && c.feed.Has(length-1) && len(c.tellable(span{length - 1, length})) > 0 {
 			c.send(wire.Have{Start: length - 1, Length: 1})
 		}
 	}
@@ -131,7 +132,9 @@ func (c *channel) tellHave(m wire.Range) {
 	if m.Length == 0 {
 		reach = wantWindow // peers of old versions mean everything
 	}
-	have.Bitfield = wire.EncodeBits(c.feed.Bitfield(m.Start, reach))
+	bits := c.feed.Bitfield(m.Start, reach)
+	c.withhold(m.Start, bits)
+	have.Bitfield = wire.EncodeBits(bits)
 	c.send(have)
 }
 
@@ -221,14 +224,16 @@ func (c *channel) sendNews() {
 		}
 		return
 	}
-	for _, s := range news {
-		c.send(wire.Have{Start: s.start, Length: s.end - s.start})
+	for _, n := range news {
+		for _, s := range c.tellable(n) {
+			c.send(wire.Have{Start: s.start, Length: s.end - s.start})
+		}
 	}
 }
 
 // asking reports whether requests may be made on the channel.
 func (c *channel) asking() bool {
-	return c.session.shook && c.remote >= 0 && c.uploading && !c.forked
+	return c.session.shook && !c.session.full && c.remote >= 0 && c.uploading && !c.forked
 }
 
 // askUrgent asks for blocks that somebody waits for, and for one that makes a greater length known that the peer has.

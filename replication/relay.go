@@ -7,16 +7,25 @@ import (
 )
 
 const (
-	extension = "secure-ephemeral"
+	ephemeral = "secure-ephemeral"
 
 	maxPayload = 4 << 10 // bytes
 	seenMax    = 4096
 	seenAge    = 10 * time.Minute
 
-	ratePerSecond = 1
-	rateBurst     = 8
-
 	maxQueued = 64 // payloads that wait for one peer
+
+	// Payloads that are passed on, of one connection that was accepted and of all together. What comes in seenAge fits into seenMax: nothing is forgotten early and passed on again.
+	connectionRate, connectionBurst = 1, 8 // a second; at once
+	hyphaRate, hyphaBurst           = 5, 64
+)
+
+// extensions lists those of a handshake, sorted; their ids are their positions.
+func extensions() []string { return []string{ephemeral, limitExtension} }
+
+const (
+	idEphemeral = 0
+	idLimit     = 1
 )
 
 // seen remembers the payloads of the last ten minutes, at most seenMax, by their hashes.
@@ -24,6 +33,7 @@ type seen struct {
 	mu    sync.Mutex
 	at    map[[32]byte]time.Time
 	order [][32]byte // oldest first
+	flow  bucket     // of what peers sent, all together
 }
 
 // has reports whether a payload is remembered.
@@ -39,6 +49,24 @@ func (s *seen) has(hash [32]byte, now time.Time) bool {
 func (s *seen) add(hash [32]byte, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.remember(hash, now)
+}
+
+// admit is add for a payload that a peer sent; limited: there were too many of all peers together, and it is not remembered.
+func (s *seen) admit(hash [32]byte, now time.Time) (added, limited bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.at[hash]; ok {
+		return false, false
+	}
+	if !s.flow.take(now, hyphaRate, hyphaBurst) {
+		return false, true
+	}
+	return s.remember(hash, now), false
+}
+
+// remember is add with mu held.
+func (s *seen) remember(hash [32]byte, now time.Time) bool {
 	s.forget(now)
 	if _, ok := s.at[hash]; ok {
 		return false
@@ -63,18 +91,18 @@ func (s *seen) forget(now time.Time) {
 	}
 }
 
-// bucket is a token bucket of ratePerSecond with rateBurst. The zero value is full at its first use.
+// bucket is a token bucket. The zero value is full at its first use.
 type bucket struct {
 	tokens float64
 	last   time.Time
 }
 
 // take takes a token, if there is one.
-func (b *bucket) take(now time.Time) bool {
+func (b *bucket) take(now time.Time, perSecond, burst float64) bool {
 	if b.last.IsZero() {
-		b.tokens = rateBurst
+		b.tokens = burst
 	} else {
-		b.tokens = min(rateBurst, b.tokens+now.Sub(b.last).Seconds()*ratePerSecond)
+		b.tokens = min(burst, b.tokens+now.Sub(b.last).Seconds()*perSecond)
 	}
 	b.last = now
 	if b.tokens < 1 {
@@ -95,14 +123,23 @@ func (n *Node) received(s *session, payload []byte) {
 		n.counts.extensionsRepeated.Add(1)
 		return
 	}
-	if !s.bucket.take(now) {
+	perSecond, burst := float64(connectionRate), float64(connectionBurst)
+	if s.opts.Dialled { // a peer that was chosen: what comes from it may be everybody's
+		perSecond, burst = hyphaRate, hyphaBurst
+	}
+	if !s.bucket.take(now, perSecond, burst) {
 		n.counts.extensionsLimited.Add(1)
 		return
 	}
-	if !n.seen.add(hash, now) {
-		return // another peer was a moment faster
+	added, limited := n.seen.admit(hash, now)
+	if limited {
+		n.counts.extensionsLimited.Add(1)
+	}
+	if !added {
+		return // too many, or another peer was a moment faster
 	}
 	payload = append([]byte(nil), payload...)
+	n.counts.relayed.Add(1)
 	n.spread(s, payload)
 	if n.cfg.Extension != nil {
 		n.cfg.Extension(s.id, payload)

@@ -51,6 +51,10 @@ type session struct {
 	theirs    []int // extension ids of the peer: our position or -1
 	connected time.Time
 
+	full       bool // this node stores no more
+	toldFull   bool // the peer was told
+	tellsLimit bool // the peer can be told
+
 	channels  []*channel                 // in the order of our numbers
 	byKey     map[hypercore.Key]*channel // by discovery key
 	remotes   [wire.MaxChannels]*remote
@@ -281,11 +285,15 @@ func (s *session) extension(r *remote, f wire.Frame) {
 		s.node.counts.malformed.Add(1)
 		return
 	}
-	if m.ID >= uint64(len(s.theirs)) || s.theirs[m.ID] != 0 {
+	if m.ID >= uint64(len(s.theirs)) || s.theirs[m.ID] < 0 {
 		return
 	}
 	if r.discovery != hypercore.DiscoveryKey(s.node.source) {
 		s.node.counts.extensionsElsewhere.Add(1)
+		return
+	}
+	if s.theirs[m.ID] == idLimit {
+		s.onLimit(m.Payload)
 		return
 	}
 	s.node.received(s, m.Payload)

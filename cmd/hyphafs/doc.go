@@ -11,6 +11,7 @@
 //	hyphafs nodes [--json] [DIR]     writers of this Hypha: name, fingerprint, approved by, last seen
 //	hyphafs link [DIR]               the hyphalink: hypha://<read key, 64 hex digits>
 //	hyphafs check [flags] [DIR]      verify every signature, tree, record and the view
+//	hyphafs service mount [flags] DIR  print a systemd unit that mounts at DIR, for the user's own manager
 //	hyphafs passphrase               print a new one: EFF diceware, at least 100 bits
 //
 // Flags may stand before or behind arguments. Those of mount, sign-up and sign-in are also read from the environment, as
@@ -32,6 +33,12 @@
 // A sign-in on which a --peer can be reached asks that peer, before anything is written, whether it knows this Hypha; if all that answer do not, the
 // passphrase or the domain is wrong.
 //
+// # Finding the always-on node
+//
+// If the domain is the name of a host, a sign-in without --peer asks https://DOMAIN/.well-known/dat (Dat DNS) which Hypha it keeps. The right one: the host is
+// remembered as a peer. Another one: exit code 5, since the passphrase is wrong or the host is an impostor, and nothing is written. No answer: a line says what to do. A running
+// node asks again from time to time; a host that names another Hypha than before is an alarm in status, and changes nothing. --no-discovery asks nobody.
+//
 // # Running
 //
 // mount starts the node in the background, in a session of its own, and returns when the mount answers, or with the node's error; the node logs to
@@ -44,6 +51,12 @@
 // other machine can have later changes of this node, mount it once with --trust-store.
 //
 // A node has no core dumps and cannot be traced by other processes of the user.
+//
+// # systemd
+//
+// Started by a service manager (sd_notify(3)), a node says when its mount answers, how it is, that it stops, and that it still lives. What it says holds no name,
+// address or key. hyphafs service prints units that use this; what else is in them and why is said in cmd_service.go. The passphrase reaches a unit as
+// a credential, never as an argument.
 //
 // # fstab
 //

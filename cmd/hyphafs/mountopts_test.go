@@ -96,14 +96,3 @@ func FuzzFromFstab(f *testing.F) {
 		}
 	})
 }
-
-// FuzzCheckURL: a peer's URL that is taken has a port and a transport that is there.
-func FuzzCheckURL(f *testing.F) {
-	f.Add("tcp://[::1]:4000/")
-	f.Add("ws://host:1")
-	f.Fuzz(func(t *testing.T, text string) {
-		if checkURL(text) == nil && (!strings.HasPrefix(strings.ToLower(text), "tcp://") || !strings.Contains(text, ":")) {
-			t.Fatalf("%q was taken", text)
-		}
-	})
-}

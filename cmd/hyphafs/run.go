@@ -67,7 +67,7 @@ func (p *program) app() *cli.App {
 		Action:          p.noCommand,
 		Commands: prepare([]*cli.Command{
 			p.mountCommand(), p.umountCommand(), p.signUpCommand(), p.signInCommand(), p.syncCommand(), p.statusCommand(), p.pendingCommand(),
-			p.approveCommand(), p.denyCommand(), p.nodesCommand(), p.linkCommand(), p.checkCommand(), p.passphraseCommand(), p.nodeCommand(),
+			p.approveCommand(), p.denyCommand(), p.nodesCommand(), p.linkCommand(), p.serveCommand(), p.serviceCommand(), p.checkCommand(), p.passphraseCommand(), p.nodeCommand(),
 		}),
 	}
 }
@@ -119,6 +119,14 @@ func reorder(app *cli.App, args []string) []string {
 	command := app.Command(args[at])
 	if command == nil {
 		return args
+	}
+	if at+1 < len(args) && len(command.Subcommands) > 0 {
+		for _, sub := range command.Subcommands {
+			if sub.HasName(args[at+1]) {
+				command, at = sub, at+1
+				break
+			}
+		}
 	}
 	takesValue := map[string]bool{}
 	for _, f := range command.Flags {

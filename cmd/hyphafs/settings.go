@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/node"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/transport"
 )
 
 // settings reads the flags of c, looks for the node they mean and asks a person for what is missing. role is that of the command sign-up or sign-in, and
@@ -25,7 +24,7 @@ func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role)
 		AllowClear: c.Bool("allow-clear"), AllowOther: c.Bool("allow-other"), TrustStore: c.Bool("trust-store"),
 		ReadTimeout: c.Duration("read-timeout"), LogLevel: c.String("log-level"), LogFormat: c.String("log-format"),
 	}
-	if err := checkLog(s); err != nil {
+	if err := checkLog(s.LogLevel, s.LogFormat); err != nil {
 		return s, err
 	}
 	role, err := wantedRole(c, role)
@@ -63,13 +62,13 @@ func damaged(err error) error {
 	return err
 }
 
-func checkLog(s node.Settings) error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
-		return fault.New(fault.Usage, "take debug, info, warn or error", "there is no log level %q", s.LogLevel)
+func checkLog(level, format string) error {
+	var known slog.Level
+	if err := known.UnmarshalText([]byte(level)); err != nil {
+		return fault.New(fault.Usage, "take debug, info, warn or error", "there is no log level %q", level)
 	}
-	if s.LogFormat != "text" && s.LogFormat != "json" {
-		return fault.New(fault.Usage, "take text or json", "there is no log format %q", s.LogFormat)
+	if format != "text" && format != "json" {
+		return fault.New(fault.Usage, "take text or json", "there is no log format %q", format)
 	}
 	return nil
 }
@@ -242,25 +241,19 @@ func addresses(c *cli.Context, s *node.Settings) error {
 	if c.IsSet("no-discovery") {
 		s.Config.NoDiscovery = c.Bool("no-discovery")
 	}
-	for flag, urls := range map[string][]string{"peer": s.Config.Peers, "listen": s.Config.Listen} {
-		for _, u := range urls {
-			if err := checkURL(u); err != nil {
-				return fault.New(fault.Usage, "give it as tcp://host:port", "--%s %s: %w", flag, u, err)
-			}
-		}
-	}
-	return nil
+	return checkURLs(s.Config.Peers, s.Config.Listen)
 }
 
-func checkURL(text string) error {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return errors.New("not a URL")
-	case u.Scheme != "tcp":
-		return fmt.Errorf("no transport for %q", u.Scheme)
-	case u.Port() == "" || (u.Path != "" && u.Path != "/"):
-		return errors.New("a port is missing")
+func checkURLs(peers, listen []string) error {
+	for _, u := range peers {
+		if err := transport.CheckPeer(u); err != nil {
+			return fault.New(fault.Usage, "give it as tcp://host:port, ws://host:port or wss://host", "--peer %s: %w", u, err)
+		}
+	}
+	for _, u := range listen {
+		if err := transport.CheckListen(u); err != nil {
+			return fault.New(fault.Usage, "give it as tcp://host:port or ws://host:port", "--listen %s: %w", u, err)
+		}
 	}
 	return nil
 }

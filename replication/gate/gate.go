@@ -1,5 +1,4 @@
-// Package gate bounds how many connections a node has at once, in all and from one address, over all its listeners. It knows addresses as net.Addr.String writes them
-// and no sockets.
+// Package gate bounds how many connections a node has at once, in all and from one address, over all its listeners.
 package gate
 
 import (

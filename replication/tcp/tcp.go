@@ -65,8 +65,9 @@ func (l *Listener) Run(ctx context.Context, node Node) error {
 	stop := context.AfterFunc(ctx, func() { l.listener.Close() })
 	defer stop()
 	defer l.listener.Close()
+	gated := gate.Listener{Listener: l.listener, Gate: l.Gate, Log: l.log}
 	for {
-		conn, err := l.listener.Accept()
+		conn, err := gated.Accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -82,16 +83,7 @@ func (l *Listener) Run(ctx context.Context, node Node) error {
 			}
 			continue
 		}
-		leave, err := l.Gate.Enter(conn.RemoteAddr().String())
-		if err != nil {
-			l.log.Warn("connection refused", "peer", conn.RemoteAddr(), "err", err)
-			conn.Close()
-			continue
-		}
-		sessions.Go(func() {
-			defer leave()
-			l.serve(ctx, node, conn)
-		})
+		sessions.Go(func() { l.serve(ctx, node, conn) })
 	}
 }
 

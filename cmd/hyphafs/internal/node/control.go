@@ -15,6 +15,7 @@ import (
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
 	"hyphafs.org/hyphafs/fs"
+	"hyphafs.org/hyphafs/replication"
 )
 
 // handle answers the control socket.
@@ -66,7 +67,11 @@ func (n *Node) sync(ctx context.Context, peer bool) error {
 	if !peer {
 		return nil
 	}
-	return n.peers.Synced(ctx)
+	err := n.peers.Synced(ctx)
+	if errors.Is(err, replication.ErrFull) {
+		return fault.New(fault.Failed, "see hyphafs status, and give it more with --max-bytes there", "no peer that is connected has everything: %w", err)
+	}
+	return err
 }
 
 // unmount publishes and unmounts, unless files are in use. Run ends the node then.
@@ -117,8 +122,12 @@ func (n *Node) status() (status.Status, error) {
 		s.Words = n.words()
 	}
 	for _, p := range n.peers.Peers() {
-		connected := int64(time.Since(p.Connected).Seconds())
-		s.Peers = append(s.Peers, status.Peer{URL: p.URL, Kind: p.Kind, Fingerprint: p.Fingerprint, Connected: connected, Down: p.Down, Up: p.Up})
+		one := status.Peer{URL: p.URL, Kind: p.Kind, Fingerprint: p.Fingerprint, Down: p.Down, Up: p.Up}
+		one.Connected = int64(time.Since(p.Connected).Seconds())
+		if l := p.Limit; l.Max > 0 {
+			one.Refuses = fmt.Sprintf("no space left: it has %s of this Hypha and keeps %s at most", status.Bytes(l.Used), status.Bytes(l.Max))
+		}
+		s.Peers = append(s.Peers, one)
 	}
 	n.mu.Lock()
 	s.Listen = append(s.Listen, n.listen...)
@@ -146,6 +155,9 @@ func (n *Node) describeDrive(s *status.Status) error {
 	s.Conflicts, s.Alarms = d.Conflicts, d.Alarms
 	if alarm := n.doubtful(); alarm != "" {
 		s.Alarms = append(s.Alarms, alarm)
+	}
+	if n.domain != nil && n.domain.Alarm() != "" {
+		s.Alarms = append(s.Alarms, n.domain.Alarm())
 	}
 	s.Unpublished = status.Amount{Files: d.UnpublishedFiles, Bytes: d.UnpublishedBytes}
 	s.Missing = status.Missing{Blocks: d.MissingBlocks, Bytes: d.MissingBytes}

@@ -12,6 +12,15 @@
 // That it opens is the proof that the passphrase is right; nothing is changed before that. On a first mount it is written
 // before config.json, which makes the node exist.
 //
+// # The domain
+//
+// The domain may be the name of a host that answers Dat DNS (package datdns). A sign-in without a peer asks it: the key it names is compared with the one that passphrase and domain give. Another one
+// ends the sign-in with WrongPassphrase before anything is written; the same one makes wss://HOST the peer and is pinned in domain.json. A running node with discovery
+// asks again, soon after its start and then as the TTL says (an hour to a day), in a goroutine nobody waits for. A host that names the Hypha for the first time is pinned and dialled
+// then, so the origin finds the always-on node that was set up after it. Once it is pinned, another key is an alarm, not an update: it may mean that the host was taken
+// over. The alarm outlives restarts and ends when the right key is back. Nothing else follows from it: writing goes on, and so does the connection, since a peer is believed only
+// what is signed. A host that never named this Hypha is somebody else's: a log line, no alarm.
+//
 // # Life
 //
 // Run holds the lock of the state directory from before anything is read until after everything is closed. In order: derive, open the store, listen

@@ -14,6 +14,7 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/replication/datdns"
 )
 
 // keyPurpose names what node.key is sealed for.
@@ -29,11 +30,12 @@ type keyFile struct {
 type identity struct {
 	*auth.Identity
 	writer ed25519.PrivateKey
+	notice string // what to tell the person of the first mount
 }
 
 // identify derives the keys and opens those of the node, or makes them for a new node. A passphrase or domain that do not open the node are WrongPassphrase, and
 // nothing was changed then. The caller wipes the result.
-func identify(ctx context.Context, s Settings, pass []byte, log *slog.Logger) (*identity, error) {
+func identify(ctx context.Context, s *Settings, pass []byte, log *slog.Logger) (*identity, error) {
 	derived, err := auth.Derive(ctx, s.Config.Domain, auth.NewSecret(pass))
 	if err != nil {
 		return nil, err
@@ -43,7 +45,7 @@ func identify(ctx context.Context, s Settings, pass []byte, log *slog.Logger) (*
 	if s.New {
 		err = id.create(ctx, s, log)
 	} else {
-		err = id.open(s)
+		err = id.open(*s)
 	}
 	if err != nil {
 		derived.Wipe()
@@ -52,19 +54,25 @@ func identify(ctx context.Context, s Settings, pass []byte, log *slog.Logger) (*
 	return id, nil
 }
 
-// create makes the node's own keys and makes the node exist.
-func (id *identity) create(ctx context.Context, s Settings, log *slog.Logger) error {
+// create makes the node's own keys and makes the node exist. A sign-in without a peer asks the domain for one, which s has then.
+func (id *identity) create(ctx context.Context, s *Settings, log *slog.Logger) error {
 	if _, err := s.State.Config(); !errors.Is(err, state.ErrNoNode) {
 		return fault.New(fault.Busy, "try again", "a node appeared in %s meanwhile", s.State)
 	}
 	file := keyFile{Source: id.Source.String()}
+	var pin *state.Pin
 	if s.Config.Role == state.SignUp {
 		id.writer = id.SourceSecret()
 	} else {
+		var err error
+		if len(s.Config.Peers) == 0 && !s.Config.NoDiscovery {
+			if pin, id.notice, err = discover(ctx, datdns.NewResolver(nil).Lookup, s, id.Source); err != nil {
+				return err
+			}
+		}
 		if err := probe(ctx, id.Source, s.Config.Peers, log); err != nil {
 			return err
 		}
-		var err error
 		if id.writer, err = auth.NewWriterKey(rand.Reader); err != nil {
 			return err
 		}
@@ -81,6 +89,11 @@ func (id *identity) create(ctx context.Context, s Settings, log *slog.Logger) er
 	}
 	if err := s.State.SetKey(sealed); err != nil {
 		return err
+	}
+	if pin != nil {
+		if err := s.State.SetPin(*pin); err != nil {
+			return err
+		}
 	}
 	return s.State.SetConfig(s.Config)
 }

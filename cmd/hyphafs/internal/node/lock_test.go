@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
@@ -26,23 +25,5 @@ func TestLockedIsBusy(t *testing.T) {
 func TestCleanDeadLeavesTheLivingAlone(t *testing.T) {
 	if err := CleanDead(t.Context(), t.TempDir()); fault.CodeOf(err) != fault.Busy {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestLogger(t *testing.T) {
-	for format, want := range map[string]string{"text": "msg=heard", "json": `"msg":"heard"`} {
-		var out bytes.Buffer
-		log, err := Settings{LogLevel: "info", LogFormat: format}.logger(&out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log.Debug("silent")
-		log.Info("heard")
-		if got := out.String(); !strings.Contains(got, want) || strings.Contains(got, "silent") {
-			t.Errorf("%s: %q", format, got)
-		}
-	}
-	if _, err := (Settings{LogLevel: "loud"}).logger(nil); err == nil {
-		t.Error("an unknown level was taken")
 	}
 }

@@ -156,7 +156,7 @@ func (n *Node) dropped() map[string]uint64 {
 	c := n.peers.Counters()
 	for reason, count := range map[string]uint64{
 		"message_malformed": c.Malformed, "block_unasked": c.Unasked, "block_bad_proof": c.BadProofs, "feed_forked": c.Forks, "peer_clear": c.ClearRefused,
-		"peer_of_another_hypha": c.OtherHypha, "request_unanswered": c.Unanswered, "ephemeral_too_long": c.ExtensionsTooLong,
+		"peer_of_another_hypha": c.OtherHypha, "request_unanswered": c.Unanswered, "block_without_room": c.Full, "ephemeral_too_long": c.ExtensionsTooLong,
 		"ephemeral_limited": c.ExtensionsLimited, "ephemeral_repeated": c.ExtensionsRepeated, "ephemeral_not_taken": c.ExtensionsDropped,
 		"ephemeral_elsewhere": c.ExtensionsElsewhere,
 	} {

@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hyphafs.org/hyphafs/auth"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/process"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/sdnotify"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive"
@@ -26,6 +28,10 @@ import (
 
 // closeTime is how long a node that ends waits for open files and for what is not published yet.
 const closeTime = 30 * time.Second
+
+// memoryLimit is where the garbage collector starts to work harder, in bytes: well below the 300 MiB a node may take, since the
+// pages of the view's file are counted there too.
+const memoryLimit = 160 << 20
 
 // Teller hears what a node has to say to the person who started it, from one goroutine.
 type Teller interface {
@@ -50,6 +56,7 @@ type Node struct {
 	stop     sync.Once     // closes stopped
 	mount    atomic.Pointer[fs.Server]
 	running  sync.WaitGroup // the parts; waited for by close
+	domain   *watch         // of the domain's host; nil: it is not asked
 	cancel   context.CancelFunc
 	stamped  atomic.Bool // the stamp in the state directory is of this run
 
@@ -195,13 +202,15 @@ func (n *Node) close(ctx context.Context) error {
 
 // with runs fn on the node that s describes: locked, its keys derived, its store open, closed again afterwards. The pass stays the caller's.
 func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func(*Node) error) (err error) {
-	if err := harden(); err != nil {
+	if err := process.Harden(); err != nil {
 		return err
 	}
-	log, err := s.logger(logTo)
+	debug.SetMemoryLimit(memoryLimit)
+	handler, err := process.LogHandler(logTo, s.LogLevel, s.LogFormat)
 	if err != nil {
 		return err
 	}
+	log := slog.New(handler)
 	if err := s.State.Make(); err != nil {
 		return err
 	}
@@ -215,7 +224,7 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 			s.State.Abandon()
 		}
 	}()
-	id, err := identify(ctx, s, pass, log)
+	id, err := identify(ctx, &s, pass, log)
 	if err != nil {
 		return err
 	}
@@ -248,6 +257,9 @@ func (n *Node) welcome(say func(string)) {
 	if n.settings.Config.Role == state.SignUp {
 		say(n.link())
 		return
+	}
+	if n.identity.notice != "" {
+		say(n.identity.notice)
 	}
 	if n.drive.Writable() {
 		return

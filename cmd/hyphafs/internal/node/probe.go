@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"strings"
 	"time"
 
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/transport"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication"
 )
@@ -43,10 +42,6 @@ func probe(ctx context.Context, source hypercore.Key, peers []string, log *slog.
 
 // probeOne reports whether peer shakes hands for source; an error says that it did not answer at all.
 func probeOne(ctx context.Context, source hypercore.Key, peer string) (known bool, err error) {
-	address, err := tcpAddress(peer)
-	if err != nil {
-		return false, err
-	}
 	feed, err := hypercore.Open(hypercore.NewMemory(), source, hypercore.Options{})
 	if err != nil {
 		return false, err
@@ -54,30 +49,44 @@ func probeOne(ctx context.Context, source hypercore.Key, peer string) (known boo
 	defer func() { err = errors.Join(err, feed.Close()) }()
 	outer, stop := context.WithTimeout(ctx, probeTime)
 	defer stop()
-	conn, err := new(net.Dialer).DialContext(outer, "tcp", address)
-	if err != nil {
-		return false, err
-	}
 	inner, cancel := context.WithCancel(outer)
 	defer cancel()
-	shaken := make(chan struct{}, 1)
-	node, err := replication.New(replication.Config{Feeds: oneFeed{feed}, OnPeer: func(replication.Peer) {
-		shaken <- struct{}{} // there is one session, which shakes hands once
+	met := &meeting{shaken: make(chan struct{}, 1)}
+	met.node, err = replication.New(replication.Config{Feeds: oneFeed{feed}, OnPeer: func(replication.Peer) {
+		met.shaken <- struct{}{} // there is one session, which shakes hands once
 		cancel()
 	}})
 	if err != nil {
-		return false, errors.Join(err, conn.Close())
+		return false, err
 	}
-	ended := node.Serve(inner, conn, replication.Options{Dialled: true, URL: peer, Kind: "tcp"})
+	ended := transport.DialOnce(inner, met, peer, source)
 	select {
-	case <-shaken:
+	case <-met.shaken:
 		return true, nil
 	default:
 	}
-	if err := outer.Err(); err != nil {
-		return false, fmt.Errorf("silent: %w", errors.Join(err, ended))
+	switch {
+	case errors.Is(ended, transport.ErrUnknown):
+		return false, nil
+	case outer.Err() != nil:
+		return false, fmt.Errorf("silent: %w", errors.Join(outer.Err(), ended))
+	case !met.connected:
+		return false, ended
 	}
 	return false, nil
+}
+
+// meeting notes whether a connection came about at all.
+type meeting struct {
+	node      *replication.Node
+	shaken    chan struct{}
+	connected bool
+}
+
+// Serve is the node's.
+func (m *meeting) Serve(ctx context.Context, conn replication.Conn, opts replication.Options) error {
+	m.connected = true
+	return m.node.Serve(ctx, conn, opts)
 }
 
 // oneFeed is a set of feeds that never grows.
@@ -87,15 +96,3 @@ func (o oneFeed) Source() hypercore.Key            { return o.feed.Key() }
 func (o oneFeed) Feeds() []replication.Feed        { return []replication.Feed{o.feed} }
 func (o oneFeed) Watch() (<-chan struct{}, func()) { return nil, func() {} }
 func (o oneFeed) Stored(replication.Feed)          {}
-
-// tcpAddress returns the host:port of a tcp:// URL.
-func tcpAddress(text string) (string, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", err
-	}
-	if u.Scheme != "tcp" || u.Port() == "" {
-		return "", fmt.Errorf("%s is not tcp://host:port", text)
-	}
-	return u.Host, nil
-}

@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/transport"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication"
-	"hyphafs.org/hyphafs/replication/tcp"
 )
 
 func someKey(t *testing.T) hypercore.Key {
@@ -24,8 +24,8 @@ func someKey(t *testing.T) hypercore.Key {
 	return hypercore.Key(public)
 }
 
-// servePeer runs a node of the Hypha source until the test ends and returns its URL.
-func servePeer(t *testing.T, source hypercore.Key) string {
+// servePeer runs a node of the Hypha source at url until the test ends and returns its URL.
+func servePeer(t *testing.T, source hypercore.Key, url string) string {
 	t.Helper()
 	feed, err := hypercore.Open(hypercore.NewMemory(), source, hypercore.Options{})
 	if err != nil {
@@ -35,13 +35,13 @@ func servePeer(t *testing.T, source hypercore.Key) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tcp.Listen(t.Context(), "127.0.0.1:0", nil)
+	l, err := transport.Listen(t.Context(), n, url, source, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { _ = l.Run(ctx, n) })
+	running.Go(func() { _ = l.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
@@ -49,17 +49,17 @@ func servePeer(t *testing.T, source hypercore.Key) string {
 			t.Error(err)
 		}
 	})
-	return l.URL()
+	return l.URL
 }
 
 func TestProbe(t *testing.T) {
 	source, other := someKey(t), someKey(t)
-	knows := servePeer(t, source)
+	knows, knowsToo := servePeer(t, source, "tcp://127.0.0.1:0"), servePeer(t, source, "ws://127.0.0.1:0")
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := "tcp://" + nobody.Addr().String()
+	gone, goneToo := "tcp://"+nobody.Addr().String(), "ws://"+nobody.Addr().String()
 	if err := nobody.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +71,10 @@ func TestProbe(t *testing.T) {
 	}{
 		"known":                  {source, []string{knows}, fault.Done},
 		"another passphrase":     {other, []string{knows}, fault.WrongPassphrase},
+		"known, ws":              {source, []string{knowsToo}, fault.Done},
+		"other passphrase, ws":   {other, []string{knowsToo}, fault.WrongPassphrase},
 		"nobody to ask":          {other, nil, fault.Done},
-		"nobody answers":         {other, []string{gone, "nonsense"}, fault.Done},
+		"nobody answers":         {other, []string{gone, goneToo, "nonsense"}, fault.Done},
 		"one answers, knows":     {source, []string{gone, knows}, fault.Done},
 		"one answers, knows not": {other, []string{gone, knows}, fault.WrongPassphrase},
 	} {

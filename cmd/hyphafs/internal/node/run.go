@@ -9,9 +9,9 @@ import (
 	"hyphafs.org/hyphafs/auth"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/control"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/transport"
 	"hyphafs.org/hyphafs/fs"
 	"hyphafs.org/hyphafs/replication"
-	"hyphafs.org/hyphafs/replication/tcp"
 )
 
 // Run runs the node that s describes until ctx ends or it is unmounted, and leaves it in order. The pass stays the caller's.
@@ -99,27 +99,20 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 	if len(listen) == 0 && !n.settings.Config.NoDiscovery {
 		listen = []string{"tcp://:0"}
 	}
+	source := n.identity.Source
 	for _, url := range listen {
-		address, err := tcpAddress(url)
-		if err != nil {
-			return err
-		}
-		l, err := tcp.Listen(ctx, address, n.log)
+		l, err := transport.Listen(ctx, n.peers, url, source, n.log)
 		if err != nil {
 			return fault.New(fault.Failed, "take another --listen", "listening at %s: %w", url, err)
 		}
 		n.mu.Lock()
-		n.listen = append(n.listen, l.URL())
+		n.listen = append(n.listen, l.URL)
 		n.mu.Unlock()
-		part("listening at "+url, func(ctx context.Context) error { return l.Run(ctx, n.peers) })
+		part("listening at "+url, l.Run)
 	}
-	for _, url := range n.settings.Config.Peers {
-		address, err := tcpAddress(url)
-		if err != nil {
-			return err
-		}
+	dial := func(url string) {
 		part("peer "+url, func(ctx context.Context) error {
-			err := tcp.Dial(ctx, n.peers, address, n.log)
+			err := transport.Dial(ctx, n.peers, url, source, n.log)
 			if errors.Is(err, replication.ErrSelf) {
 				n.log.Warn("a peer is this node itself", "peer", url)
 				return nil
@@ -127,7 +120,14 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 			return err
 		})
 	}
-	return nil
+	for _, url := range n.settings.Config.Peers {
+		dial(url)
+	}
+	var err error
+	if n.domain, err = n.newWatch(dial); n.domain != nil {
+		part("domain", n.domain.Run)
+	}
+	return err
 }
 
 // ask repeats the request for approval until it is granted.

@@ -8,6 +8,7 @@
 //	node.key      the node's own secrets, sealed under a key made from the passphrase; opaque to this package
 //	stamp         where the directory is and when it was last used, see below
 //	refusals      requests for approval that were refused, sealed likewise
+//	domain.json   Pin: that the domain's host named this Hypha by Dat DNS, and whether it names another one now
 //	feeds/<hex>/  one folder a feed, named by its discovery key
 //	view.db       the folded view, made again from the feeds if it is removed
 //	work/         what was changed and not yet published

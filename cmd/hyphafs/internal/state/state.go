@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,8 @@ func At(path string) (Dir, error) {
 
 // Paths of the parts that other packages open.
 func (d Dir) Feeds() string  { return filepath.Join(string(d), "feeds") }
+func (d Dir) Hyphas() string { return filepath.Join(string(d), "hyphas") } // of an always-on node
+func (d Dir) ACME() string   { return filepath.Join(string(d), "acme") }   // of an always-on node: account and keys of certificates
 func (d Dir) View() string   { return filepath.Join(string(d), "view.db") }
 func (d Dir) Work() string   { return filepath.Join(string(d), "work") }
 func (d Dir) Log() string    { return filepath.Join(string(d), "log") }
@@ -138,6 +141,38 @@ func (d Dir) Refusals() ([]byte, error) { return d.read("refusals") }
 
 // SetRefusals makes the sealed list of refused requests durable.
 func (d Dir) SetRefusals(sealed []byte) error { return d.write("refusals", sealed) }
+
+// Pin is what a node learnt of its domain by Dat DNS. The key itself is not in it: it follows from the passphrase.
+type Pin struct {
+	Host    string     `json:"host"`
+	Since   time.Time  `json:"since"`             // when the host first named this Hypha
+	Changed *time.Time `json:"changed,omitempty"` // since when it names another one
+}
+
+// Pin reads what was learnt of the domain: nil if nothing yet.
+func (d Dir) Pin() (*Pin, error) {
+	data, err := d.read("domain.json")
+	if errors.Is(err, ErrNoNode) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var p Pin
+	if err := json.Unmarshal(data, &p); err != nil || p.Host == "" || p.Since.IsZero() {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(string(d), "domain.json"), ErrDamaged)
+	}
+	return &p, nil
+}
+
+// SetPin makes p durable.
+func (d Dir) SetPin(p Pin) error {
+	data, err := json.MarshalIndent(p, "", "\t")
+	if err != nil {
+		return err
+	}
+	return d.write("domain.json", append(data, '\n'))
+}
 
 // Scratch reads the patterns of names that stay on this node, one a line, from scratch-names; nil if there is no such file.
 func (d Dir) Scratch() ([]string, error) {

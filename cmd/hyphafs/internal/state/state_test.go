@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func made(t *testing.T) Dir {
@@ -125,6 +126,30 @@ func TestKeyComesBack(t *testing.T) {
 	}
 }
 
+func TestPinComesBack(t *testing.T) {
+	d := made(t)
+	if p, err := d.Pin(); p != nil || err != nil {
+		t.Errorf("nothing learnt yet: %v, %v", p, err)
+	}
+	changed := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, want := range []Pin{{Host: "anna.example", Since: changed}, {Host: "anna.example", Since: changed, Changed: &changed}} {
+		if err := d.SetPin(want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Pin(); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%v became %v, %v", want, got, err)
+		}
+	}
+	for _, bad := range []string{"{}", "x", `{"host":"a.example"}`, `{"since":"2026-01-02T03:04:05Z"}`} {
+		if err := WriteFile(filepath.Join(string(d), "domain.json"), []byte(bad)); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := d.Pin(); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v, %v", bad, p, err)
+		}
+	}
+}
+
 func TestScratch(t *testing.T) {
 	d := made(t)
 	if got, err := d.Scratch(); got != nil || err != nil {
@@ -226,10 +251,13 @@ func FuzzFiles(f *testing.F) {
 	f.Add([]byte("# comment\n.*.sw?\n[a-\n"))
 	dir := Dir(f.TempDir())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, name := range []string{"config.json", "scratch-names"} {
+		for _, name := range []string{"config.json", "scratch-names", "domain.json"} {
 			if err := os.WriteFile(filepath.Join(string(dir), name), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if p, err := dir.Pin(); err != nil && !errors.Is(err, ErrDamaged) || err == nil && p.Host == "" {
+			t.Fatalf("pin %v, %v", p, err)
 		}
 		c, err := dir.Config()
 		if err == nil {

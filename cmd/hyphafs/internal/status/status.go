@@ -44,11 +44,12 @@ type Node struct {
 // Peer is one connected peer.
 type Peer struct {
 	URL         string `json:"url"`
-	Kind        string `json:"kind"`        // of the connection: tcp
+	Kind        string `json:"kind"`        // of the connection: tcp, ws
 	Fingerprint string `json:"fingerprint"` // empty if the peer did not prove who it is
 	Connected   int64  `json:"connected_s"` // seconds
 	Down        uint64 `json:"down_bytes"`
 	Up          uint64 `json:"up_bytes"`
+	Refuses     string `json:"refuses,omitempty"` // why it takes nothing more
 }
 
 // Feed is one signed log.
@@ -147,6 +148,9 @@ func (s Status) Text() []byte {
 	row("peers", "%d", len(s.Peers))
 	for _, p := range s.Peers {
 		fmt.Fprintf(&b, "  %s %s, %v, down %s, up %s\n", Printable(p.URL), Printable(p.Kind), time.Duration(p.Connected)*time.Second, Bytes(p.Down), Bytes(p.Up))
+		if p.Refuses != "" {
+			fmt.Fprintf(&b, "    takes nothing more: %s\n", Printable(p.Refuses))
+		}
 	}
 	row("feeds", "%d", len(s.Feeds))
 	for _, f := range s.Feeds {

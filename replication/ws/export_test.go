@@ -1,0 +1,4 @@
+package ws
+
+// Endpoint is endpoint for tests.
+var Endpoint = endpoint
