@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ import (
 	"hyphafs.org/hyphafs/replication/tcp"
 	"hyphafs.org/hyphafs/replication/ws"
 )
+
+// garbage is how much of what is in use may be garbage, in percent: a node with many idle connections has more memory to lose than time.
+const garbage = 50
 
 // closeTime is how long a node that ends waits for its parts.
 const closeTime = 5 * time.Second
@@ -52,6 +56,7 @@ func Run(ctx context.Context, s Settings, logTo io.Writer, say func(line string)
 	if err := process.Harden(); err != nil {
 		return err
 	}
+	debug.SetGCPercent(garbage)
 	handler, err := process.LogHandler(logTo, s.LogLevel, s.LogFormat)
 	if err != nil {
 		return err
