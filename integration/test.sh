@@ -23,6 +23,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 (cd integration/peers && npm ci --omit=optional --no-audit --no-fund --loglevel=error)
 go mod download
+go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 # the S3 server that s3/s3test runs
 
 step format, vet, staticcheck
 unformatted=$(git ls-files '*.go' | xargs gofmt -l)

@@ -35,6 +35,7 @@ type channel struct {
 
 	has         blockSet // what the peer has
 	heardHave   bool     // it answered our first Want
+	withheld    bool     // blocks that are not kept yet were not told, for want of that
 	uploading   bool     // the peer's last Info
 	downloading bool
 	wants       uint64    // windows asked for
@@ -72,7 +73,7 @@ func (c *channel) reset() {
 	clear(c.requests)
 	c.fetch.release(c)
 	c.has.fill(0, maxBlocks, false)
-	c.remote, c.wanted, c.growing, c.heardHave, c.informed = -1, false, false, false, false
+	c.remote, c.wanted, c.growing, c.heardHave, c.withheld, c.informed = -1, false, false, false, false, false
 	c.uploading, c.downloading, c.wants, c.wantsOpen, c.marks = true, true, 0, 0, hypercore.Marks{}
 }
 
@@ -154,6 +155,9 @@ func (c *channel) onHave(m wire.Have) error {
 		c.heardHave, c.wantsOpen = true, max(0, c.wantsOpen-1)
 	}
 	c.told = true
+	if c.heardHave {
+		c.tellWithheld()
+	}
 	c.rescan.Store(true)
 	if c.feed.Writable() {
 		c.tellEnd()

@@ -25,6 +25,7 @@
 //
 // Requests and Wants wait in a queue (at most 4,096) until the outbox has less than 512 KiB; incoming frames never wait for outgoing ones, so two nodes that
 // send to each other cannot block each other. New blocks are announced to peers that sent a Want, once for a run of blocks.
+// Of a feed that is a Keeper, a block that is not kept for good yet is not announced to a peer that has it, who may take that for a receipt, until Node.Announce.
 // A request for a block that is not here is answered with Unhave. A request by byte offset is answered for the index it names.
 // A peer that is not live is told by Info when it has given all it has, and again when it has taken all, and then leaves.
 //

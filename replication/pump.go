@@ -128,7 +128,7 @@ func (c *channel) tellHave(m wire.Range) {
 	length := c.feed.Len()
 	if !c.wanted {
 		c.wanted, c.announced = true, length
-		if length > 0 && c.feed.Has(length-1) {
+		if length > 0 && c.feed.Has(length-1) && len(c.tellable(span{length - 1, length})) > 0 {
 			c.send(wire.Have{Start: length - 1, Length: 1})
 		}
 	}
@@ -137,7 +137,9 @@ func (c *channel) tellHave(m wire.Range) {
 	if m.Length == 0 {
 		reach = wantWindow // peers of old versions mean everything
 	}
-	have.Bitfield = wire.EncodeBits(c.feed.Bitfield(m.Start, reach))
+	bits := c.feed.Bitfield(m.Start, reach)
+	c.withhold(m.Start, bits)
+	have.Bitfield = wire.EncodeBits(bits)
 	c.send(have)
 }
 
@@ -227,8 +229,10 @@ func (c *channel) sendNews() {
 		}
 		return
 	}
-	for _, s := range news {
-		c.send(wire.Have{Start: s.start, Length: s.end - s.start})
+	for _, n := range news {
+		for _, s := range c.tellable(n) {
+			c.send(wire.Have{Start: s.start, Length: s.end - s.start})
+		}
 	}
 }
 

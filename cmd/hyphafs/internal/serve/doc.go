@@ -16,17 +16,40 @@
 // with a wrong passphrase does) has to send a block that this key signed. The candidate's block is held in memory; then the key is written down, and the session ends: the
 // peer comes back, half a second later, to the Hypha.
 //
+// # Names
+//
+// /.well-known/dat answers Dat DNS (package datdns, which says what that gives away): for the hosts of --domain and --tls-domain with the Hypha that is kept, if it is the only
+// one; for those of --hypha HOST=READKEY with that one. It is told by TLS, or to a reverse proxy on this machine, and to nobody who asks for another host: finding the machine's address is
+// not enough to learn a key. --no-discovery answers nobody.
+//
+// # TLS
+//
+// --tls-domain gets certificates by ACME, --tls-cert and --tls-key have one (package certs). Without them HTTP is clear, for this machine, a network of one's own or a reverse
+// proxy. What such a proxy on this machine says in X-Forwarded-For, its last word, is the address that is counted; anybody else's is not believed.
+//
 // # State directory
 //
 //	lock             as of any node (package state)
 //	serve.json       {"version": 1, "adopted": <read key, hex>}; written when a Hypha is adopted
+//	acme/            account and keys of certificates, if there is --tls-domain (package certs)
 //	hyphas/<hex>/    one folder a Hypha, named by its discovery key; in it one folder a feed (package hypercore), if feeds are kept on disk
 //
-// Settings.Store decides where feeds are kept. What Put stored is synced within a second.
+//	cache/<hex>/     one folder a feed, if feeds are kept in a bucket: what may be lost (package archive)
+//
+// What Put stored is synced within a second.
+//
+// # In a bucket
+//
+// With --store, feeds are in an object store and the disk is a cache of at most --store-cache bytes. Any number of nodes may share a bucket and prefix: behind one name, each finds what the
+// others stored within seconds and serves it, and one may be lost with its disk. Peers are told that a block is here to stay when it is in the bucket (replication, Keeper), so that sync
+// --peer means that. Secure-ephemeral messages do not go through the bucket: nodes that are to approve each other through different instances need those to be connected (--peer).
+//
+// There may be thousands of Hyphas, so one is opened when a peer comes for it, which takes a request or two a feed, and closed a minute after the last one left (place.go). With
+// --peer all are open.
 //
 // # Limits
 //
-// --max-bytes bounds the bytes of blocks of each Hypha; beyond, its peers are told (package replication, Limits). Connections are bounded in all and by address (package gate), messages by
+// A cache that is full of what the bucket does not have makes all Hyphas full. --max-bytes bounds the bytes of blocks of each Hypha; beyond, its peers are told (package replication, Limits). Connections are bounded in all and by address (package gate), messages by
 // connection and Hypha. At most 128 writers of a Hypha are kept, which is what one stream carries. Headers of requests are bounded in size and time.
 //
 // # Logs
@@ -35,11 +58,12 @@
 //
 // # Life
 //
-// Run takes the lock, listens, opens all Hyphas and is ready: /healthz says 200. It ends with its context or with a part that failed: not ready, sessions hang up, feeds are
+// Run takes the lock, listens, opens all Hyphas and is ready: /healthz says 200, and the service manager is told (package sdnotify). It ends with its context or with a part that failed: not ready, sessions hang up, feeds are
 // synced and closed, all within 5 s. A Hypha whose feeds are damaged is left out and told; if that leaves none, Run fails.
 //
 // # Goroutines and locks
 //
-// Parts run in the Server's group: the two listeners, one for each Hypha (folds and syncs), one for each Hypha and --peer. Sessions belong to the listeners. Locks: Server.mu (which Hyphas),
+// Parts run in the Server's group: the listeners, the first request for certificates, what the service manager is told, one for each Hypha (folds and syncs), one for each Hypha and --peer. Sessions belong
+// to the listeners. Locks: place.mu (held while a Hypha is opened and closed), Server.mu (which Hyphas),
 // room.mu and adoption.mu are leaves but for adoption.mu, which is held while a Hypha is opened and taken before Server.mu.
 package serve

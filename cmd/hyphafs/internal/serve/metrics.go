@@ -15,6 +15,7 @@ type metrics struct {
 	server *Server
 
 	hyphas, full, writers, feeds, blocks, missing, stored, connections, sessions, received, sent, relayed, dropped, refused *prometheus.Desc
+	unkept, cached, silent                                                                                                  *prometheus.Desc // with a bucket
 }
 
 func newMetrics(n *Server) *metrics {
@@ -37,6 +38,9 @@ func newMetrics(n *Server) *metrics {
 		relayed:     desc("ephemeral_relayed_total", "Secure-ephemeral messages that were passed on, each counted once."),
 		dropped:     desc("dropped_total", "What was not taken from peers.", "reason"),
 		refused:     desc("refused_total", "Peers that were not served.", "reason"),
+		unkept:      desc("bucket_unkept_blocks", "Blocks that are in the cache and not in the bucket yet."),
+		cached:      desc("bucket_cache_bytes", "Bytes of disk that the cache takes."),
+		silent:      desc("bucket_away_seconds", "How long the bucket cannot be used; 0 if it can."),
 	}
 }
 
@@ -70,6 +74,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	count(m.relayed, t.relayed)
 	for reason, v := range t.dropped {
 		count(m.dropped, v, reason)
+	}
+	if b, ok := m.server.store.(*bucket); ok {
+		st := b.archive.Status()
+		gauge(m.unkept, float64(st.Unkept))
+		gauge(m.cached, float64(st.Cache))
+		gauge(m.silent, st.Away.Seconds())
 	}
 	r := &m.server.refused
 	count(m.refused, r.unknownKey.Load(), "unknown_read_key")
