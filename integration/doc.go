@@ -49,6 +49,13 @@
 //	HYPHAFS_TEST_CUTS=200 go test -timeout 2h -v -run TestPowerCut ./integration
 //	HYPHAFS_CRASH_POINTS=1000000 go test -timeout 6h ./integration/powerloss
 //
+// # The always-on node
+//
+// TestSwarm connects 200 nodes with one always-on node, 20 of which write once a second, and tells how far behind the slowest was, and what that cost; TestIdleConnections tells what
+// a thousand idle connections cost. The nodes are in the test's process and share its processors with the always-on node. For the ten minutes of a release:
+//
+//	HYPHAFS_TEST_SWARM=10m go test -timeout 30m -v -run TestSwarm ./integration
+//
 // # Fuzzing
 //
 // Every decoder of bytes from a disk, a peer, the kernel or a person has a fuzz target beside it that asserts more than the absence of panics: errors
