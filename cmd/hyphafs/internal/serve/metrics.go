@@ -15,7 +15,7 @@ type metrics struct {
 	server *Server
 
 	hyphas, full, writers, feeds, blocks, missing, stored, connections, sessions, received, sent, relayed, dropped, refused *prometheus.Desc
-	unkept, cached, silent                                                                                                    *prometheus.Desc // with a bucket
+	unkept, cached, silent                                                                                                  *prometheus.Desc // with a bucket
 }
 
 func newMetrics(n *Server) *metrics {
