@@ -292,7 +292,7 @@ func TestRemovedTree(t *testing.T) {
 	for w.overlay.count > 0 {
 		before := w.own.Len()
 		due := w.due(true)
-		if err := w.publishContent(t.Context(), due); err != nil {
+		if _, err := w.publishContent(t.Context(), due); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.publishRecords(t.Context(), due, true); err != nil {

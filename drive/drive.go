@@ -32,9 +32,12 @@ type Drive struct {
 	own     *hypercore.Feed // nil without one
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
+	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
-	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
+	granted atomic.Int64                   // bytes that changes may need before the disk is asked again what is free
+	owed    atomic.Int64                   // bytes that publishing everything takes, about
+	tight   atomic.Bool                    // a change found no room
 	batch   int                            // batchRecords, but in tests
 	pace    pace
 
@@ -50,6 +53,7 @@ type Drive struct {
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
 	renamed  uint64                // how often names changed
+	folds    uint64                // how often the view changed
 	journal  *journal.Journal      // changed only with every inode's mu held as well
 	retired  *journal.Journal      // the one before, which a Sync may still be using
 	promised map[record.ID]promise // renamed over others since the journal was synced, with bytes that are not durable
@@ -74,6 +78,10 @@ type blockAt struct {
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
 	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d.sealed.New = func() any {
+		b := make([]byte, 0, maxBulk*(record.BlockSize+record.SealOverhead))
+		return &b
+	}
 	d.feeds = newFeedSet(cfg.Source, d.openFeed)
 	if cfg.Doubt != "" {
 		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
@@ -213,7 +221,7 @@ func (d *Drive) Run(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	var flushed time.Time
-	var failure string
+	var failure, unflushed string
 	for {
 		select {
 		case <-ctx.Done():
@@ -232,8 +240,11 @@ func (d *Drive) Run(ctx context.Context) error {
 		}
 		if now := d.cfg.Now(); now.Sub(flushed) >= time.Second {
 			flushed = now
-			if err := d.flush(ctx); err != nil && ctx.Err() == nil {
+			if err := d.flush(ctx); err != nil && ctx.Err() == nil && err.Error() != unflushed {
 				d.cfg.Log.Error("flush", "err", err)
+				unflushed = err.Error()
+			} else if err == nil {
+				unflushed = ""
 			}
 		}
 	}

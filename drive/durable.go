@@ -53,7 +53,8 @@ func (d *Drive) syncPromised() error {
 	promised := slices.Collect(maps.Values(d.promised))
 	d.mu.Unlock()
 	for _, p := range promised {
-		if err := d.syncInode(p.in); err != nil {
+		err := d.syncInode(p.in)
+		if err != nil && !d.absolve(p.in) {
 			return err
 		}
 		d.mu.Lock()
@@ -61,8 +62,24 @@ func (d *Drive) syncPromised() error {
 			delete(d.promised, p.in.id)
 		}
 		d.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// absolve lets a rename count although the disk lost bytes of the file that it needs: who syncs next is told once, and everything else goes on. It reports
+// whether that is so.
+func (d *Drive) absolve(in *inode) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.lost {
+		return false
+	}
+	var f frame
+	f.synced(in, false)
+	return d.log(&f) == nil
 }
 
 // promise notes in the frame that it must not count without the bytes that inode id, a file about to be renamed over another, has now. Without that

@@ -109,6 +109,7 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			show()
+			d.folds++
 			settled = errors.Join(d.follow(feed), d.folded(feed, changes))
 		})
 		if err := errors.Join(err, settled); err != nil {

@@ -166,6 +166,7 @@ func (d *Drive) spill(in *inode) error {
 // closeBacking lets go of the bytes that are here. Called with Drive.mu and in.mu held.
 func (d *Drive) closeBacking(in *inode) error {
 	if in.backing == nil {
+		d.owe(in, 0)
 		return nil
 	}
 	err := in.backing.Close()
@@ -176,6 +177,7 @@ func (d *Drive) closeBacking(in *inode) error {
 	default: // should power fail before the journal is synced, it never lost its name
 		d.doomed = append(d.doomed, in.id)
 	}
-	in.backing, in.present, in.unpublished, in.unsynced = nil, nil, nil, unsynced{}
+	in.backing, in.present, in.pages, in.unpublished, in.unsynced = nil, nil, nil, nil, unsynced{}
+	d.owe(in, 0)
 	return err
 }

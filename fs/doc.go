@@ -21,6 +21,9 @@
 // before. Lists of directories are kept as well; a change in one drops its list behind the name, whose invalidation waits for those who read the
 // directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
+// What the kernel knows costs memory here as well. Listings bring inodes along (readdirplus) up to a number; beyond another the kernel is asked to give the oldest up,
+// if it can be asked (known.go).
+//
 // Writes go through: the writeback cache (FUSE_WRITEBACK_CACHE) is off. With it a writer of many small blocks is seven times
 // faster, but the kernel then takes size and mtime of a regular file it knows from nobody but itself (fuse_get_cache_mask in
 // fs/fuse/inode.c), so that a file that a peer made longer would stay short here until the kernel happened to forget it: wrong

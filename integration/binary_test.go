@@ -38,7 +38,7 @@ func runAll(m *testing.M) int {
 	if job := os.Getenv(asWorker); job != "" {
 		return runWorker(job)
 	}
-	if os.Getenv(asUser) != "" { // re-executed as an ordinary user: everything is built already
+	if os.Getenv(asUser) != "" { // re-executed: everything is built already
 		binary, scratch = os.Getenv(asUser), os.Getenv("HYPHAFS_TEST_DIR")
 		return m.Run()
 	}

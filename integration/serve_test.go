@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -226,13 +227,13 @@ func TestAlwaysOn(t *testing.T) {
 func searchAlways(t *testing.T, a *always) {
 	t.Helper()
 	id := identity(t)
-	content, ephemeral, local := id.Content(), id.Ephemeral(), id.Local()
-	epoch := content.Epochs[0]
+	keys, ephemeral, local := id.Content(), id.Ephemeral(), id.Local()
+	epoch := keys.Epochs[0]
 	secret := map[string][]byte{
 		"a file's name": []byte("plumage-of-wrens"), "another one": []byte("crests-of-lapwings"), "a content": []byte("the tail is cocked"),
 		"another content": []byte("they stand up"), "the origin's name": []byte("Deskwren"), "the other node's name": []byte("Lapwing"), "the domain": []byte("anna.example"),
 		"the passphrase": []byte("gallows marmalade"), "the origin's secret key": []byte(id.SourceSecret())[:32],
-		"the key of names": content.Names[:], "the key of records": epoch.Meta[:], "the key of blocks": epoch.Blocks[:], "the ephemeral key": ephemeral[:], "the local key": local[:],
+		"the key of names": keys.Names[:], "the key of records": epoch.Meta[:], "the key of blocks": epoch.Blocks[:], "the ephemeral key": ephemeral[:], "the local key": local[:],
 	}
 	places := map[string][]byte{"log": []byte(a.stderr.String()), "core": core(t, a.cmd.Process.Pid)}
 	err := filepath.WalkDir(a.state, func(path string, entry os.DirEntry, err error) error {
@@ -246,10 +247,10 @@ func searchAlways(t *testing.T, a *always) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for place, bytes := range places {
+	for place, content := range places {
 		for what, value := range secret {
-			for _, form := range []string{string(value), hex.EncodeToString(value)} {
-				if strings.Contains(string(bytes), form) {
+			for _, form := range [][]byte{value, []byte(hex.EncodeToString(value))} {
+				if bytes.Contains(content, form) {
 					t.Errorf("%s is in its %s", what, place)
 				}
 			}
@@ -257,7 +258,7 @@ func searchAlways(t *testing.T, a *always) {
 	}
 	// That the search finds what is there: the read key is in its memory and on its disk, and in no log.
 	readKey := id.Source.String()
-	if !strings.Contains(string(places["core"]), string(id.Source[:])) || !strings.Contains(string(places[filepath.Join(a.state, "serve.json")]), readKey) {
+	if !bytes.Contains(places["core"], id.Source[:]) || !bytes.Contains(places[filepath.Join(a.state, "serve.json")], []byte(readKey)) {
 		t.Error("the read key was not found where it must be: the search is blind")
 	}
 	if len(places) < 2+6*4 { // the feeds of two writers

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// asUser, when set, says that this test process was re-executed as an ordinary user; its value is the built binary.
+// asUser, when set, says that this test process was re-executed, as an ordinary user or in a network of its own; its value is the built binary.
 const asUser = "HYPHAFS_TEST_AS_USER"
 
 // nobody is the ordinary user of the tests; every Debian has it.

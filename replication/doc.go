@@ -32,8 +32,8 @@
 // # Relaying
 //
 // A secure-ephemeral payload is passed once to every other peer that lists the extension, never back, and once to Config.Extension. Payloads of the last
-// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8) or five a second of all peers together (bursts of 64), or on
-// another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
+// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second of a connection that was accepted (bursts of 8), above five a second of one that was dialled, through which
+// everybody may be speaking, or of all peers together (bursts of 64), or on another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
 //
 // # Limits
 //

@@ -15,6 +15,7 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/serve"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/replication/datdns"
 	"hyphafs.org/hyphafs/s3"
 )
 
@@ -29,9 +30,16 @@ func (p *program) serveCommand() *cli.Command {
 func serveFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "state", Usage: "where the node lives, in `DIR`", EnvVars: env("state")},
-		text("http", "serve HTTP and WebSocket at `ADDR`, host:port; port 0 picks one"),
+		&cli.StringFlag{Name: "http", Usage: "serve HTTP and WebSocket at `ADDR`, host:port; port 0 picks one", EnvVars: env("http"), DefaultText: ":443 with TLS"},
 		text("tcp", "accept peers over TCP at `ADDR`, host:port; port 0 picks one"),
-		list("hypha", "keep the Hypha with this `READKEY`, 64 hex digits or a hyphalink; repeatable"),
+		list("tls-domain", "serve HTTPS, with a certificate for the host `D` by ACME, whose authority's terms you agree to; repeatable"),
+		&cli.StringFlag{Name: "acme-http", Usage: "with --tls-domain, prove at `ADDR` that the host is this one, and send people on to HTTPS; none: not there", EnvVars: env("acme-http"), Value: ":80"},
+		&cli.StringFlag{Name: "acme-directory", Usage: "get certificates from the authority at `URL`", EnvVars: env("acme-directory"), DefaultText: "Let's Encrypt"},
+		text("tls-cert", "serve HTTPS with the certificate chain in `F`, read again when it is replaced"),
+		text("tls-key", "the key of --tls-cert in `F`"),
+		list("hypha", "keep the Hypha with this `READKEY`, 64 hex digits or a hyphalink; D=READKEY: and let Dat DNS name it for the host D; repeatable"),
+		list("domain", "let Dat DNS name the only Hypha for the host `D`, as for each --tls-domain; for a node behind a reverse proxy; repeatable"),
+		yes("no-discovery", "answer no Dat DNS: nobody learns a read key from a host's name"),
 		yes("adopt", "take the first Hypha that shows itself by WebSocket, and no other, if there is none"),
 		text("max-bytes", "keep at most `N` bytes of blocks of each Hypha; K, M, G and T may follow the number"),
 		text("store", "keep feeds in an object store, `URL`: s3://BUCKET/PREFIX, with ?endpoint=URL for a server that is not Amazon's; credentials come from AWS_… in the environment or ~/.aws"),
@@ -66,6 +74,9 @@ func serveSettings(c *cli.Context) (s serve.Settings, err error) {
 	if err := checkLog(s.LogLevel, s.LogFormat); err != nil {
 		return s, err
 	}
+	if err := secureSettings(c, &s); err != nil {
+		return s, err
+	}
 	switch {
 	case c.String("state") == "":
 		return s, fault.New(fault.Usage, "say --state DIR", "where the node lives is missing")
@@ -77,13 +88,16 @@ func serveSettings(c *cli.Context) (s serve.Settings, err error) {
 	if s.State, err = state.At(c.String("state")); err != nil {
 		return s, err
 	}
-	for flag, address := range map[string]string{"http": s.HTTP, "tcp": s.TCP} {
+	for flag, address := range map[string]string{"http": s.HTTP, "tcp": s.TCP, "acme-http": s.ClearHTTP} {
 		if _, _, err := net.SplitHostPort(address); address != "" && err != nil {
 			return s, fault.New(fault.Usage, "give it as host:port", "--%s %s: %w", flag, address, err)
 		}
 	}
-	if s.Hyphas, err = readKeys(c.StringSlice("hypha")); err != nil {
+	if s.Hyphas, s.Named, err = readKeys(c.StringSlice("hypha")); err != nil {
 		return s, err
+	}
+	if c.Bool("no-discovery") {
+		s.Named, s.Domains = nil, nil
 	}
 	if s.MaxBytes, err = parseBytes(c.String("max-bytes")); err != nil {
 		return s, fault.New(fault.Usage, "give it as a number, or as 10G", "--max-bytes: %w", err)
@@ -115,18 +129,71 @@ func serveStore(c *cli.Context, s *serve.Settings) (err error) {
 	return nil
 }
 
-// readKeys reads the read keys of --hypha. What is no key is not shown: it may be a slip that is somebody's secret.
-func readKeys(texts []string) (keys []hypercore.Key, err error) {
-	for i, text := range texts {
-		key, err := hypercore.ParseKey(strings.TrimPrefix(strings.TrimSpace(text), "hypha://"))
+// secureSettings reads the flags of HTTPS and of the names that Dat DNS answers for.
+func secureSettings(c *cli.Context, s *serve.Settings) (err error) {
+	if s.TLSDomains, err = hostNames("tls-domain", c.StringSlice("tls-domain")); err != nil {
+		return err
+	}
+	if s.Domains, err = hostNames("domain", c.StringSlice("domain")); err != nil {
+		return err
+	}
+	s.Domains = append(s.Domains, s.TLSDomains...)
+	s.TLSCert, s.TLSKey, s.ACMEDirectory = c.String("tls-cert"), c.String("tls-key"), c.String("acme-directory")
+	switch {
+	case (s.TLSCert == "") != (s.TLSKey == ""):
+		return fault.New(fault.Usage, "give both", "--tls-cert and --tls-key belong together")
+	case s.TLSCert != "" && len(s.TLSDomains) > 0:
+		return fault.New(fault.Usage, "with --tls-cert, name the host with --domain", "--tls-domain gets a certificate of its own, --tls-cert has one")
+	}
+	if http := c.String("acme-http"); len(s.TLSDomains) > 0 && http != "none" {
+		s.ClearHTTP = http
+	}
+	if s.HTTP == "" && (s.TLSCert != "" || len(s.TLSDomains) > 0) {
+		s.HTTP = ":443"
+	}
+	return nil
+}
+
+// hostNames reads names of hosts.
+func hostNames(flag string, texts []string) (hosts []string, err error) {
+	for _, text := range texts {
+		host, err := datdns.HostName(strings.ToLower(text))
 		if err != nil {
-			return nil, fault.New(fault.Usage, "see hyphafs link", "--hypha number %d: %w", i+1, err)
+			return nil, fault.New(fault.Usage, "give it as anna.example", "--%s %s: %w", flag, text, err)
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts, nil
+}
+
+// readKeys reads the read keys of --hypha, and the hosts that some are named for. What is no key is not shown: it may be a slip that is somebody's secret.
+func readKeys(texts []string) (keys []hypercore.Key, named map[string]hypercore.Key, err error) {
+	named = map[string]hypercore.Key{}
+	for i, text := range texts {
+		host, digits, hasHost := strings.Cut(strings.TrimSpace(text), "=")
+		if !hasHost {
+			host, digits = "", host
+		}
+		key, err := hypercore.ParseKey(strings.TrimPrefix(digits, "hypha://"))
+		if err != nil {
+			return nil, nil, fault.New(fault.Usage, "see hyphafs link", "--hypha number %d: %w", i+1, err)
 		}
 		if !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
+		if !hasHost {
+			continue
+		}
+		hosts, err := hostNames("hypha", []string{host})
+		if err != nil {
+			return nil, nil, err
+		}
+		if other, ok := named[hosts[0]]; ok && other != key {
+			return nil, nil, fault.New(fault.Usage, "leave one out", "--hypha: %s would name two Hyphas", host)
+		}
+		named[hosts[0]] = key
 	}
-	return keys, nil
+	return keys, named, nil
 }
 
 // parseBytes reads a number of bytes: digits, and K, M, G or T for powers of 1024. Nothing is 0.

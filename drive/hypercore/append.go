@@ -43,11 +43,11 @@ func (f *Feed) Append(ctx context.Context, blocks [][]byte) (first uint64, err e
 		}
 	}
 	if signed, err := f.store(&a, start); err != nil {
-		if signed {
-			f.mu.Lock()
+		f.mu.Lock()
+		if signed || len(f.dirty) > 0 { // a failed sync may have dropped what was put, too
 			f.broken = errors.Join(ErrBroken, err)
-			f.mu.Unlock()
 		}
+		f.mu.Unlock()
 		return 0, fmt.Errorf("append to feed %s: %w", f.key, err)
 	}
 	f.mu.Lock()

@@ -150,7 +150,7 @@ func copyExactly(to, from []byte) error {
 
 // Encode returns the record's bytes, sealed by nobody yet. The caller owns them.
 func (d *Dirent) Encode() []byte {
-	b := appendBytes(nil, 1, []byte(d.Name))
+	b := appendBytes(make([]byte, 0, 64+len(d.Name)+44*len(d.Replaces)+len(d.Unknown)), 1, []byte(d.Name))
 	b = appendBytes(b, 2, d.Inode[:])
 	b = appendNum(b, 3, uint64(d.Kind))
 	b = appendNum(b, 4, boolNum(d.Removed))

@@ -7,7 +7,7 @@ import (
 
 // String says what is done.
 func (k Kind) String() string {
-	names := []string{Create: "create", Link: "link", Unlink: "unlink", Rename: "rename", Write: "write", Truncate: "truncate", Punch: "punch", Sync: "sync", SyncDir: "sync names of", Read: "read"}
+	names := []string{Create: "create", Link: "link", Unlink: "unlink", Rename: "rename", Write: "write", Truncate: "truncate", Punch: "punch", Sync: "sync", SyncDir: "sync names of", Drop: "fail to sync", Read: "read"}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]
 	}

@@ -76,7 +76,6 @@ func (w *watch) Alarm() string {
 // Run asks now and then, until ctx ends.
 func (w *watch) Run(ctx context.Context) error {
 	if w.pin != nil {
-		w.judge()
 		w.found()
 	}
 	for next := rand.N(domainFirst); ; {
@@ -133,8 +132,11 @@ func (w *watch) heard(key hypercore.Key) error {
 		w.log.Warn("the domain names another Hypha than before", "op", "dat dns")
 		w.pin.Changed = &now
 	}
+	if err := w.save(*w.pin); err != nil {
+		return fmt.Errorf("keeping what the domain names: %w", err)
+	}
 	w.judge()
-	return w.save(*w.pin)
+	return nil
 }
 
 // judge makes the alarm of what is pinned.
@@ -142,7 +144,7 @@ func (w *watch) judge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.alarm = ""
-	if w.pin.Changed != nil {
+	if w.pin != nil && w.pin.Changed != nil {
 		w.alarm = fmt.Sprintf("%s names another Hypha since %s: it may have been taken over; nothing here was changed, but do not sign in by it",
 			w.pin.Host, w.pin.Changed.Local().Format(time.DateTime))
 	}
@@ -158,12 +160,14 @@ func (n *Node) newWatch(found func(url string)) (*watch, error) {
 	if err != nil {
 		return nil, damaged(err)
 	}
-	return &watch{
+	w := &watch{
 		host: host, source: n.identity.Source, ask: datdns.NewResolver(nil).Lookup, pin: pin, save: n.settings.State.SetPin, log: n.log,
 		found: func() {
 			if url := peerURL(host); !slices.Contains(n.settings.Config.Peers, url) {
 				found(url)
 			}
 		},
-	}, nil
+	}
+	w.judge()
+	return w, nil
 }

@@ -93,6 +93,7 @@ func watched(t *testing.T, h *host, source hypercore.Key, pin *state.Pin) *watch
 			h.found++
 		},
 	}
+	w.judge()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }() // ends with cancel, received below

@@ -16,10 +16,22 @@
 // with a wrong passphrase does) has to send a block that this key signed. The candidate's block is held in memory; then the key is written down, and the session ends: the
 // peer comes back, half a second later, to the Hypha.
 //
+// # Names
+//
+// /.well-known/dat answers Dat DNS (package datdns, which says what that gives away): for the hosts of --domain and --tls-domain with the Hypha that is kept, if it is the only
+// one; for those of --hypha HOST=READKEY with that one. It is told by TLS, or to a reverse proxy on this machine, and to nobody who asks for another host: finding the machine's address is
+// not enough to learn a key. --no-discovery answers nobody.
+//
+// # TLS
+//
+// --tls-domain gets certificates by ACME, --tls-cert and --tls-key have one (package certs). Without them HTTP is clear, for this machine, a network of one's own or a reverse
+// proxy. What such a proxy on this machine says in X-Forwarded-For, its last word, is the address that is counted; anybody else's is not believed.
+//
 // # State directory
 //
 //	lock             as of any node (package state)
 //	serve.json       {"version": 1, "adopted": <read key, hex>}; written when a Hypha is adopted
+//	acme/            account and keys of certificates, if there is --tls-domain (package certs)
 //	hyphas/<hex>/    one folder a Hypha, named by its discovery key; in it one folder a feed (package hypercore), if feeds are kept on disk
 //	cache/<hex>/     one folder a feed, if feeds are kept in a bucket: what may be lost (package archive)
 //
@@ -45,11 +57,12 @@
 //
 // # Life
 //
-// Run takes the lock, listens, opens all Hyphas and is ready: /healthz says 200. It ends with its context or with a part that failed: not ready, sessions hang up, feeds are
+// Run takes the lock, listens, opens all Hyphas and is ready: /healthz says 200, and the service manager is told (package sdnotify). It ends with its context or with a part that failed: not ready, sessions hang up, feeds are
 // synced and closed, all within 5 s. A Hypha whose feeds are damaged is left out and told; if that leaves none, Run fails.
 //
 // # Goroutines and locks
 //
-// Parts run in the Server's group: the two listeners, one for each Hypha (folds and syncs), one for each Hypha and --peer. Sessions belong to the listeners. Locks: place.mu (held while a Hypha is opened and closed), Server.mu (which Hyphas),
+// Parts run in the Server's group: the listeners, the first request for certificates, what the service manager is told, one for each Hypha (folds and syncs), one for each Hypha and --peer. Sessions belong
+// to the listeners. Locks: place.mu (held while a Hypha is opened and closed), Server.mu (which Hyphas),
 // room.mu and adoption.mu are leaves but for adoption.mu, which is held while a Hypha is opened and taken before Server.mu.
 package serve

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"hyphafs.org/hyphafs/replication/datdns"
 	"hyphafs.org/hyphafs/replication/ws"
 )
 
@@ -28,6 +29,7 @@ func (n *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /hypha/", n.whenReady(&ws.Handler{Find: n.find, Gate: n.gate, Origins: n.settings.Origins, Log: n.log}))
 	mux.Handle("GET /healthz", n.whenReady(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { write(w, "text/plain; charset=utf-8", "ready\n") })))
+	mux.Handle("GET "+datdns.Path, n.whenReady(http.HandlerFunc(n.serveName)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { write(w, "text/html; charset=utf-8", page) })
 	return careful(mux)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/process"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/sdnotify"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication"
@@ -93,7 +95,11 @@ func (n *Server) run(ctx context.Context, say func(string)) (err error) {
 	}
 	urls := []string{"ready"}
 	if web != nil {
-		urls = append(urls, "http://"+web.Addr().String())
+		scheme := "http://"
+		if len(n.settings.TLSDomains) > 0 || n.settings.TLSCert != "" {
+			scheme = "https://"
+		}
+		urls = append(urls, scheme+web.Addr().String())
 		n.part("http", func(ctx context.Context) error { return n.serveHTTP(ctx, web) })
 	}
 	if err := n.open(ctx); err != nil {
@@ -107,6 +113,10 @@ func (n *Server) run(ctx context.Context, say func(string)) (err error) {
 		n.part("tcp", func(ctx context.Context) error { return plain.Run(ctx, door{n}) })
 	}
 	n.ready.Store(true)
+	manager := sdnotify.FromEnv(os.Getenv, n.log)
+	n.part("service manager", func(ctx context.Context) error { return manager.Run(ctx, n.brief) })
+	manager.Ready(n.brief())
+	defer manager.Stopping()
 	say(strings.Join(urls, " "))
 	n.log.Info("ready", "hyphas", len(n.places()), "adopts", n.adoption.isOpen())
 	select {
@@ -116,6 +126,11 @@ func (n *Server) run(ctx context.Context, say func(string)) (err error) {
 	case err := <-n.failed:
 		return err
 	}
+}
+
+// brief says how the node is to all users of this machine.
+func (n *Server) brief() string {
+	return fmt.Sprintf("Hyphas: %d, connections: %d", len(n.hyphas()), n.gate.Count())
 }
 
 // part runs fn, which ends with its context, in the Server's group.
@@ -140,7 +155,9 @@ func (n *Server) listen(ctx context.Context) (web net.Listener, plain *tcp.Liste
 		if err != nil {
 			return nil, nil, fault.New(fault.Failed, "take another --http", "listening at %s: %w", a, err)
 		}
-		web = gate.Listener{Listener: l, Gate: n.gate, Log: n.log}
+		if web, err = n.secure(gate.Listener{Listener: l, Gate: n.gate, Log: n.log}); err != nil {
+			return nil, nil, errors.Join(err, web.Close())
+		}
 	}
 	if a := n.settings.TCP; a != "" {
 		if plain, err = tcp.Listen(ctx, a, n.log); err != nil {
