@@ -3,6 +3,7 @@ package drive
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -248,7 +249,7 @@ func TestPeerWinsBehindTheOverlay(t *testing.T) {
 	id := a.put(record.Root, "f", "before")
 	meet(t, a, b)
 	a.put(record.Root, "f", "here")
-	b.now = b.now.Add(time.Hour)
+	b.Drive.clock = record.Stamp{Wall: record.MaxWall, Logical: math.MaxUint32} // which ours cannot pass, only equal, and b's key is the greater
 	b.put(record.Root, "f", "there")
 	b.publishNow()
 	exchange(t, b, a)
@@ -291,7 +292,7 @@ func TestRemovedTree(t *testing.T) {
 	for w.overlay.count > 0 {
 		before := w.own.Len()
 		due := w.due(true)
-		if err := w.publishContent(t.Context(), due); err != nil {
+		if _, err := w.publishContent(t.Context(), due); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.publishRecords(t.Context(), due, true); err != nil {
@@ -306,5 +307,29 @@ func TestRemovedTree(t *testing.T) {
 	}
 	if err := w.Remove(t.Context(), record.Root, "top", true); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMovedWithWhatIsNotPublished: a directory was moved, and has files that are not due. They go out with their inodes, not with its old name.
+func TestMovedWithWhatIsNotPublished(t *testing.T) {
+	a, b := twoNodes(t)
+	a.mkdir(record.Root, "was")
+	a.publishNow()
+	a.mv("was", "is")
+	a.mu.Lock()
+	a.now = a.now.Add(2 * time.Second) // the move is due
+	a.mu.Unlock()
+	a.put(a.path("is"), "new", "text")
+	if err := a.publish(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, a, b)
+	if got, want := b.tree(), "/is/ 755\n"; got != want {
+		t.Errorf("before the file is due the other node shows\n%swant\n%s", got, want)
+	}
+	a.publishNow()
+	exchange(t, a, b)
+	if got, want := b.tree(), "/is/ 755\n/is/new 644 1 \"text\"\n"; got != want {
+		t.Errorf("the other node shows\n%swant\n%s", got, want)
 	}
 }

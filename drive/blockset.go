@@ -10,6 +10,8 @@ type blockset []run
 // run is the blocks from first up to, not including, end.
 type run struct{ first, end uint64 }
 
+func (r run) has(n uint64) bool { return r.first <= n && n < r.end }
+
 func (s blockset) search(n uint64) int {
 	i, _ := slices.BinarySearchFunc(s, n, func(r run, n uint64) int {
 		if r.end <= n {
@@ -23,6 +25,15 @@ func (s blockset) search(n uint64) int {
 func (s blockset) has(n uint64) bool {
 	i := s.search(n)
 	return i < len(s) && s[i].first <= n
+}
+
+// from returns the part of the first run that ends behind n which is not before n.
+func (s blockset) from(n uint64) (run, bool) {
+	i := s.search(n)
+	if i == len(s) {
+		return run{}, false
+	}
+	return run{max(s[i].first, n), s[i].end}, true
 }
 
 // add puts the blocks of r in.

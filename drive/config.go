@@ -31,6 +31,10 @@ type Config struct {
 	Changed func([]Change)
 	// Authorised is told once, when this node may write from now on.
 	Authorised func()
+	// Doubt, if not empty, says why the store may be an older copy of itself: nothing is written (ErrOldCopy) until peers told the end of this node's own feeds (End).
+	Doubt string
+	// Confirmed is told by the goroutine of Run when they did.
+	Confirmed func()
 
 	Now         func() time.Time // default time.Now
 	Rand        io.Reader        // default crypto/rand

@@ -88,7 +88,7 @@ func (d *Drive) KeepConflict(_ context.Context, c Conflict) error {
 	return d.resolve(c, func(in *inode, k view.Kept, f *frame) {
 		rec := k.Inode
 		f.cut(in.id, run{0, 1 << 62})
-		in.present, in.unpublished = nil, nil
+		in.present, in.pages, in.unpublished = nil, nil, nil
 		in.rec.Size, in.rec.Extents, in.rec.Target, in.rec.Mtime = rec.Size, rec.Extents, rec.Target, rec.Mtime
 	})
 }
@@ -123,7 +123,7 @@ func (d *Drive) resolve(c Conflict, edit func(*inode, view.Kept, *frame)) error 
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if len(in.present) == 0 {
+	if !in.holds() {
 		if err := d.closeBacking(in); err != nil {
 			d.cfg.Log.Warn("free the bytes of a file", "err", err)
 		}

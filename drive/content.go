@@ -37,7 +37,7 @@ func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// readSome reads at least one byte, unless off is at the end: from the backing file, a hole, or one block of a content feed.
+// readSome reads at least one byte, unless off is at the end: from the backing file, a hole, or blocks of a content feed.
 func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) {
 	in := f.in
 	in.mu.RLock()
@@ -53,17 +53,17 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 		for last := (off + uint64(len(p)) - 1) >> blockShift; end <= last && in.present.has(end); {
 			end++
 		}
-		p = p[:min(uint64(len(p)), end<<blockShift-off)]
-		k, err := in.backing.ReadAt(p, int64(off))
-		if k < len(p) && err != nil && k > 0 {
-			err = nil
-		}
-		if err != nil {
-			return 0, fmt.Errorf("read: %w", err)
-		}
-		return k, nil
+		return in.readBacking(p[:min(uint64(len(p)), end<<blockShift-off)], off)
 	}
+	many := p
 	p = p[:min(uint64(len(p)), (n+1)<<blockShift-off)]
+	if page, ok := in.pages.from(off >> pageShift); ok && page.first<<pageShift < off+uint64(len(p)) {
+		if page.first<<pageShift <= off {
+			defer in.mu.RUnlock()
+			return in.readBacking(p[:min(uint64(len(p)), page.end<<pageShift-off)], off)
+		}
+		p = p[:page.first<<pageShift-off]
+	}
 	e := in.extent(n)
 	if e == nil {
 		in.mu.RUnlock()
@@ -71,7 +71,18 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 		return len(p), nil
 	}
 	at := *e
+	whole := uint64(0)
+	if off == n<<blockShift {
+		whole = in.onlyThere(n, min(uint64(len(many))>>blockShift, at.Block+at.Count-n))
+	}
 	in.mu.RUnlock()
+	if whole > 0 {
+		k, err := f.d.blocks(in.id, at, n, many[:whole<<blockShift])
+		if k > 0 || err != nil {
+			f.prefetch(at, n, n+uint64(k)>>blockShift)
+			return k, err
+		}
+	}
 	plain, err := f.d.block(ctx, in.id, at, n)
 	if err != nil {
 		return 0, err
@@ -81,18 +92,38 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 		k = copy(p, plain[start:])
 	}
 	clear(p[k:]) // the file grew behind a short last block
-	f.prefetch(at, n)
+	f.prefetch(at, n, n+1)
 	return len(p), nil
+}
+
+// onlyThere returns how many blocks from n on, at most count, have no byte in the backing file. Called with mu held.
+func (in *inode) onlyThere(n, count uint64) uint64 {
+	if r, ok := in.present.from(n); ok {
+		count = min(count, r.first-n)
+	}
+	if r, ok := in.pages.from(n * perBlock); ok {
+		count = min(count, r.first/perBlock-n)
+	}
+	return count
+}
+
+// readBacking reads at least one byte. Called with mu held.
+func (in *inode) readBacking(p []byte, off uint64) (int, error) {
+	k, err := in.backing.ReadAt(p, int64(off))
+	if k == 0 && err != nil {
+		return 0, fmt.Errorf("read: %w", err)
+	}
+	return k, nil
 }
 
 // prefetchBlocks is how far a sequential read asks ahead, in blocks.
 const prefetchBlocks = 32
 
-// prefetch asks peers for the blocks behind n, if n was read in sequence.
-func (f *File) prefetch(at record.Extent, n uint64) {
+// prefetch asks peers for the blocks from end on, if those from n up to end were read in sequence.
+func (f *File) prefetch(at record.Extent, n, end uint64) {
 	f.ahead.mu.Lock()
 	sequential := f.ahead.next == n
-	f.ahead.next = n + 1
+	f.ahead.next = end
 	f.ahead.mu.Unlock()
 	if !sequential {
 		return
@@ -101,8 +132,8 @@ func (f *File) prefetch(at record.Extent, n uint64) {
 	if err != nil {
 		return
 	}
-	seq := at.Seq + n - at.Block
-	feed.Wish(seq+1, min(seq+1+prefetchBlocks, at.Seq+at.Count))
+	seq := at.Seq + end - at.Block
+	feed.Wish(seq, min(seq+prefetchBlocks, at.Seq+at.Count))
 }
 
 // block returns the plain bytes of block n of a file, which stands in extent at. The caller must not change them.
@@ -128,6 +159,59 @@ func (d *Drive) block(ctx context.Context, id record.ID, at record.Extent, n uin
 	}
 	d.cache.Add(key, plain)
 	return plain, nil
+}
+
+// maxBulk bounds how many blocks are read at once: as many as the kernel asks for.
+const maxBulk = 8
+
+// blocks puts the plain bytes of the blocks of a file from n on, which stand in at, into p, as many as are stored and have room; p is whole blocks. It returns how many
+// bytes that are: 0 if the first block is not stored or its bytes are in memory. What is read in bulk is the kernel's to keep, so it goes past the cache. The second half is
+// opened by a goroutine beside this one, which waits for it.
+func (d *Drive) blocks(id record.ID, at record.Extent, n uint64, p []byte) (int, error) {
+	seq := at.Seq + n - at.Block
+	if d.cache.Contains(blockAt{at.Feed, seq}) {
+		return 0, nil
+	}
+	feed, err := d.feeds.Get(at.Feed)
+	if err != nil {
+		return 0, err
+	}
+	buf := d.sealed.Get().(*[]byte)
+	defer d.sealed.Put(buf)
+	sealed, sizes, err := feed.AppendBlocks((*buf)[:0], seq, min(uint64(len(p))>>blockShift, maxBulk))
+	if errors.Is(err, hypercore.ErrNotStored) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("block %d of inode %s: %w", n, id, err)
+	}
+	open := func(from, to int, sealed []byte) error {
+		for i := from; i < to; i++ {
+			dst := p[i<<blockShift : (i+1)<<blockShift : (i+1)<<blockShift]
+			k, err := d.cfg.Keys.OpenBlockInto(dst, at.Feed, id, n+uint64(i), sealed[:sizes[i]])
+			if err != nil {
+				return fmt.Errorf("block %d of inode %s: %w", n+uint64(i), id, err)
+			}
+			clear(dst[k:]) // the file grew behind a short last block
+			sealed = sealed[sizes[i]:]
+		}
+		return nil
+	}
+	half, first := (len(sizes)+1)/2, 0
+	for _, size := range sizes[:half] {
+		first += size
+	}
+	var second error
+	var other sync.WaitGroup
+	if half < len(sizes) {
+		other.Go(func() { second = open(half, len(sizes), sealed[first:]) })
+	}
+	err = open(0, half, sealed[:first])
+	other.Wait()
+	if err := errors.Join(err, second); err != nil {
+		return 0, err
+	}
+	return len(sizes) << blockShift, nil
 }
 
 // oneFailure is how long after a wait in vain another one for the same block fails at once: the kernel reads twice before it gives up, first ahead of the program and
@@ -211,9 +295,11 @@ func (d *Drive) resize(in *inode, size uint64) error {
 		}
 		in.unsynced = unsynced{all: true}
 	}
+	var f frame
+	f.before(in)
 	in.touch(now)
 	in.rec.Size, in.rec.Mtime, in.rec.Ctime = size, now.UnixNano(), now.UnixNano()
-	var f frame
+	in.lost = in.lost && size > 0
 	if smaller {
 		beyond := run{blocksOf(size), 1 << 62}
 		in.cutBlocks(beyond)
@@ -222,6 +308,7 @@ func (d *Drive) resize(in *inode, size uint64) error {
 			in.unpublished.add(run{n, n + 1})
 		}
 	}
+	d.recount(in)
 	f.inode(in)
 	return d.log(&f)
 }
@@ -229,6 +316,7 @@ func (d *Drive) resize(in *inode, size uint64) error {
 // cutBlocks makes blocks a hole. Called with in.mu held.
 func (in *inode) cutBlocks(r run) {
 	in.present.remove(r)
+	in.pages.remove(pagesOf(r))
 	in.unpublished.remove(r)
 	in.rec.Extents = cutExtents(in.rec.Extents, r)
 }
@@ -358,10 +446,12 @@ func (f *File) hole(r run) error {
 		in.unsynced = unsynced{all: true}
 	}
 	now := f.d.cfg.Now()
+	var fr frame
+	fr.before(in)
 	in.touch(now)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	in.cutBlocks(r)
-	var fr frame
+	f.d.recount(in)
 	fr.cut(in.id, r)
 	fr.inode(in)
 	return f.d.log(&fr)

@@ -2,7 +2,9 @@ package drive
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"hyphafs.org/hyphafs/drive/record"
 )
@@ -22,23 +24,31 @@ type pieces struct {
 	blocks [][]byte
 	of     []sealing
 	bytes  int
+	plain  []byte // of the file at hand
 }
 
 // publishContent puts the unpublished bytes of the candidates into the content feed and completes their records. A file that is being
 // written is taken at an instant at which every byte of it was read.
-func (d *Drive) publishContent(ctx context.Context, due map[record.ID]*candidate) error {
+//
+// A file a patched block of which cannot be read any more is taken out of due, and unread says why: the others need not wait for it.
+func (d *Drive) publishContent(ctx context.Context, due map[record.ID]*candidate) (unread, err error) {
 	p := &pieces{d: d}
-	for _, c := range due {
+	for id, c := range due {
 		err := ctx.Err()
 		if err == nil {
 			err = p.file(ctx, c)
 		}
+		if errors.Is(err, errUnread) && ctx.Err() == nil {
+			unread = errors.Join(unread, err)
+			delete(due, id)
+			continue
+		}
 		if err != nil {
 			p.putBack()
-			return err
+			return nil, err
 		}
 	}
-	return p.flush(ctx)
+	return unread, p.flush(ctx)
 }
 
 // file takes all unpublished blocks of one candidate. One that is written faster than it is read is left for later.
@@ -46,14 +56,28 @@ func (p *pieces) file(ctx context.Context, c *candidate) error {
 	in := c.in
 	for range 1 << 20 {
 		in.mu.Lock()
+		if in.whole() != nil { // lost meanwhile; the candidate does not get ready
+			in.mu.Unlock()
+			return nil
+		}
 		if in.gone || in.unpublished.count() == 0 {
 			c.take()
 			in.mu.Unlock()
 			return nil
 		}
 		r := in.unpublished[0]
-		r.end = min(r.end, r.first+contentBatch/blockSize)
-		plain := make([]byte, min(r.end<<blockShift, in.rec.Size)-r.first<<blockShift)
+		if !in.present.has(r.first) {
+			in.mu.Unlock()
+			if err := p.patched(ctx, c, r.first); err != nil {
+				return err
+			}
+			continue
+		}
+		whole, _ := in.present.from(r.first)
+		r.end = min(r.end, whole.end, r.first+contentBatch/blockSize)
+		size := min(r.end<<blockShift, in.rec.Size) - r.first<<blockShift
+		p.plain = slices.Grow(p.plain[:0], int(size))[:size]
+		plain := p.plain
 		k, err := in.backing.ReadAt(plain, int64(r.first<<blockShift))
 		if k == len(plain) {
 			err = nil
@@ -72,6 +96,19 @@ func (p *pieces) file(ctx context.Context, c *candidate) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// patched takes block n of a candidate, of which the backing file has pages only.
+func (p *pieces) patched(ctx context.Context, c *candidate, n uint64) error {
+	plain, err := p.d.wholeBlock(ctx, c.in, n)
+	if err != nil || plain == nil {
+		return err
+	}
+	if err := p.block(ctx, c, n, plain); err != nil {
+		c.in.putBack(run{n, n + 1})
+		return err
 	}
 	return nil
 }
@@ -117,15 +154,16 @@ func (p *pieces) place(at sealing, e record.Extent) {
 	in := at.cand.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.rec.Extents = addPresent(in.rec.Extents, e, in.present)
+	blocks := run{e.Block, e.Block + e.Count}
+	in.rec.Extents = addBut(in.rec.Extents, e, in.heldNot(blocks))
 	if c := at.cand; c.ready {
-		c.rec.Extents = addPresent(c.rec.Extents, e, c.present)
+		c.rec.Extents = addBut(c.rec.Extents, e, c.present.missing(blocks))
 	}
+	p.d.recount(in)
 }
 
-// addPresent adds the parts of e whose blocks are in present.
-func addPresent(extents []record.Extent, e record.Extent, present blockset) []record.Extent {
-	absent := present.missing(run{e.Block, e.Block + e.Count})
+// addBut adds the parts of e whose blocks are not in absent.
+func addBut(extents []record.Extent, e record.Extent, absent []run) []record.Extent {
 	for _, part := range cutAll([]record.Extent{e}, absent) {
 		extents = addExtent(extents, part)
 	}
@@ -152,7 +190,7 @@ func (in *inode) putBack(r run) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for n := r.first; n < r.end; n++ {
-		if in.present.has(n) {
+		if in.present.has(n) || in.patchedIn(n) {
 			in.unpublished.add(run{n, n + 1})
 		}
 	}

@@ -126,7 +126,7 @@ func TestCrashBehindTheBatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		due := a.due(true)
-		if err := a.publishContent(t.Context(), due); err != nil {
+		if _, err := a.publishContent(t.Context(), due); err != nil {
 			t.Fatal(err)
 		}
 		c := a.pick(due, true)

@@ -82,8 +82,8 @@ func TestModelWithCrashes(t *testing.T) {
 					rt.Skip()
 				}
 				h := open[rapid.IntRange(0, len(open)-1).Draw(rt, "h")]
-				off := rapid.SampledFrom([]int{0, 5, 65530, 65536, 140000}).Draw(rt, "off")
-				p := make([]byte, rapid.SampledFrom([]int{1, 20, 65536, 70000}).Draw(rt, "len"))
+				off := rapid.SampledFrom([]int{0, 5, 8192, 65530, 65536, 69632, 140000}).Draw(rt, "off")
+				p := make([]byte, rapid.SampledFrom([]int{1, 20, 4096, 65536, 70000}).Draw(rt, "len"))
 				seed := rapid.Byte().Draw(rt, "seed")
 				for i := range p {
 					p[i] = seed + byte(i*i)
@@ -220,7 +220,7 @@ func TestModelWithCrashes(t *testing.T) {
 				a.publishing.Lock()
 				due := a.due(true)
 				if due != nil {
-					if err := a.publishContent(ctx, due); err != nil {
+					if _, err := a.publishContent(ctx, due); err != nil {
 						rt.Fatal(err)
 					}
 					a.Drive.mu.Lock()

@@ -4,9 +4,11 @@
 //
 // # Parts
 //
-//	kernel -> names.go inode.go file.go content.go   the calls: overlay over view
+//	kernel -> names.go inode.go                      the calls: overlay over view
+//	          file.go content.go small.go patch.go
 //	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
-//	          publish.go contentpub.go               overlay -> blocks and records in this node's feeds
+//	          sync.go durable.go lost.go             what is durable, and what cannot be
+//	          publish.go contentpub.go pace.go       overlay -> blocks and records in this node's feeds
 //	          fold.go feedset.go                     feeds -> view; which feeds there are
 //	          conflicts.go status.go alarm.go        what a person is told, and asked
 //
@@ -24,45 +26,52 @@
 // or nothing, and the end of the process loses nothing.
 //
 // Bytes of a file of one block (64 KiB) at most are in memory and in the journal (small.go), since making, syncing and removing a file on the disk would
-// take longer than all else. A larger file's lie in plain in one sparse file an inode, in blocks of 64 KiB: a write to part of a block that is only in a feed brings that
-// block first. fsync puts up to 256 KiB of what was written since the last one into the journal and syncs that alone; more of it, or another change of the
-// file's length, syncs the file and then the journal (sync.go). Callers share the journal's fsync.
+// take longer than all else. A larger file's lie in plain in one sparse file an inode, in blocks of 64 KiB. Whole pages of 4 KiB that are written to a block which is
+// only in a feed stand there alone until the block is published (patch.go); any other write to part of such a block brings that block first. fsync puts up to
+// 256 KiB of what was written since the last one into the journal and syncs that alone; more of it, or another change of the file's length, syncs the file and
+// then the journal (sync.go). Callers share the journal's fsync.
 //
 // After a crash the journal says what the overlay was. If the operating system ran on (same boot id), every frame and byte is there. After a power loss what the journal
 // has of a small file counts, in order; of a larger one only what was fsynced, and the rest comes from what was published, so zeros never take the place
 // of good bytes.
 //
 // A program that saves by renaming a new file over the old one, without fsync, gets the old content or the new one after a power loss: the frame of such a rename
-// names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes are durable. Whoever syncs the journal sees to that first
+// names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes, as they were then, are durable. Whoever syncs the journal sees to that first
 // (syncJournal), so what was acknowledged is never held back by it, and the rename itself waits for no disk. In turn the bytes of a file
 // that lost its last name are freed only when that is durable.
 //
 // What a peer changes in a file that is open or changed here is shown when the overlay lets go of it: after the last close, and when ours is published. All who open it
 // until then see the same version, since one inode has one page cache. The kernel is told then once more (forget), whichever version won.
 //
-// A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew).
+// A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew). When an fsync of a
+// larger file fails, the kernel drops what it was to store, and a later fsync would succeed all the same: such a file can neither be fsynced nor published until it is
+// cut to nothing, removed or replaced, or the node starts again (lost.go).
 //
 // A peer's change may contradict a move that is not published yet: the same directory moved elsewhere, or a cycle. Only records can be settled by the
 // merge rules, so such a move is published at once, before the kernel is told of the peer's change (hasten).
 //
 // # Publishing
 //
-// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. The bytes go into the content feed first, in
+// Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. While a program changes much (pace.go) it has the
+// processor to itself: what is quiet waits until that ends, or is overdue. The bytes go into the content feed first, in
 // appends of 4 MiB, each file as it was at an instant; then a batch of records, some thousands at most, that is consistent: an entry goes with its inode and with the directory it is in, a
 // move with both its ends, the removal of an inode's last name with its deletion. Before the batch the journal notes the intent, so that a crash behind it publishes nothing twice. Then the own feed is folded and the overlay lets go of
 // what did not change meanwhile; what did is based on what was published, and all of it is if the view could not take the batch. What was made and removed in between leaves no record. A deletion of an inode keeps the
 // whole record, so that a concurrent move loses nothing.
+//
+// Stamps are a hybrid logical clock (clock.go): that of a record is greater than all that was folded before, also over restarts, since the view keeps the greatest of each feed. A
+// peer's clock is followed however wrong it is, and the status says whose is a day or more ahead.
 //
 // Scratch names (DefaultScratch) are never published, nor is anything in a directory that has one; moving what other nodes know there is ErrCrossDevice, upon which programs
 // copy and delete.
 //
 // # Power loss and the view
 //
-// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second. A crash loses the tail of the view, which is folded again.
+// The view is written behind (view.Buffered): a fold is seen at once and flushed once a second, or when many rows wait. A crash loses the tail of the view, which is folded again.
 //
 // # Goroutines and locks
 //
-// The package starts no goroutine: the caller runs Run. Locks, in this order; none is held over a callback:
+// The package starts no goroutine that outlives a call: the caller runs Run, and a large read has its second half opened beside the first. Locks, in this order; none is held over a callback:
 //
 //	publishing   one Publish or Authorize; held over appends
 //	folding      one fold
@@ -77,9 +86,15 @@
 //
 // # Failures
 //
-// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote, a little before it is quite full (room.go):
-// deleting and publishing go on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
-// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence. A peer that has more of this node's own feed than
-// this node (a store restored from a backup) is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything
-// is appended.
+// Errors are the sentinels of errors.go, wrapped; what is unknown is an I/O error. A full disk is ErrNoSpace at the call that wrote. What is
+// taken can always be published, since a change is refused when the disk has no room for it and for what publishing all changes will need, and a little to spare
+// (room.go); a call that finds none publishes first, the one case in which it waits for that. Deleting goes on. What was taken and cannot be published stays in the overlay until it can. A publish that fails leaves
+// everything in the overlay. A fork of any feed stops writing for good (Alarm): the feeds keep the evidence.
+//
+// # A store that was restored
+//
+// Two blocks at one place of a feed are a fork, and a store restored from a backup is about to make one. Whoever opens it says if that may be so (Config.Doubt): nothing is
+// written then, and nobody gets this node's own feeds from here, until a peer said what it has of them (End), which has to be no less than what is here, and all
+// of that was taken over: the records, and of the content feed the length that they and the peer speak of (doubt.go). A peer that has more of this node's own feed
+// without any doubt is believed for some seconds at most, in which nothing is published, and its blocks are taken over before anything is appended.
 package drive

@@ -32,12 +32,17 @@ type Drive struct {
 	own     *hypercore.Feed // nil without one
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
+	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
-	granted atomic.Int64                   // bytes that may be written before the disk is asked again what is free
+	granted atomic.Int64                   // bytes that changes may need before the disk is asked again what is free
+	owed    atomic.Int64                   // bytes that publishing everything takes, about
+	tight   atomic.Bool                    // a change found no room
 	batch   int                            // batchRecords, but in tests
+	pace    pace
 
 	writable atomic.Bool
+	ending   atomic.Bool   // Close began: nothing may change any more
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
 	wake     chan struct{} // something arrived, or is to be told
 
@@ -47,17 +52,19 @@ type Drive struct {
 
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
-	renamed  uint64               // how often names changed
-	journal  *journal.Journal     // changed only with every inode's mu held as well
-	retired  *journal.Journal     // the one before, which a Sync may still be using
-	promised map[record.ID]*inode // renamed over others since the journal was synced, with bytes that are not durable
-	doomed   []record.ID          // lost their last name since then: their bytes go when that is durable
+	renamed  uint64                // how often names changed
+	folds    uint64                // how often the view changed
+	journal  *journal.Journal      // changed only with every inode's mu held as well
+	retired  *journal.Journal      // the one before, which a Sync may still be using
+	promised map[record.ID]promise // renamed over others since the journal was synced, with bytes that are not durable
+	doomed   []record.ID           // lost their last name since then: their bytes go when that is durable
 	scratch  scratchNames
 	clock    record.Stamp
 	notices  []Change // what the kernel does not know yet; Run tells it
 	urgent   bool     // something has to be published before anybody is told
 	alarms   []string
 	claim    claim
+	doubt    *doubt // nil: none
 	closed   bool
 }
 
@@ -70,8 +77,15 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]*inode{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d.sealed.New = func() any {
+		b := make([]byte, 0, maxBulk*(record.BlockSize+record.SealOverhead))
+		return &b
+	}
 	d.feeds = newFeedSet(cfg.Source, d.openFeed)
+	if cfg.Doubt != "" {
+		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
+	}
 	if err := d.start(ctx); err != nil {
 		return nil, errors.Join(err, d.feeds.Close(), d.kv.Close())
 	}
@@ -131,6 +145,9 @@ func (d *Drive) start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := d.fold(ctx); err != nil {
+		return err
+	}
+	if err := d.readClocks(); err != nil {
 		return err
 	}
 	d.notices = nil // nobody looked yet
@@ -199,31 +216,12 @@ func (d *Drive) writerRecord(feed hypercore.Key, name string, by hypercore.Key) 
 	return hyperdb.Op{Key: key, Value: sealed}, err
 }
 
-// stamp returns the next stamp of this node, greater than after.
-func (d *Drive) stamp(after record.Stamp) record.Stamp {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.nextStamp(after)
-}
-
-// nextStamp is stamp with mu held.
-func (d *Drive) nextStamp(after record.Stamp) record.Stamp {
-	now := record.Stamp{Wall: uint64(max(d.cfg.Now().UnixMilli(), 1))}
-	for _, s := range []record.Stamp{d.clock, after} {
-		if now.Wall < s.Wall || now.Wall == s.Wall && now.Logical <= s.Logical {
-			now = record.Stamp{Wall: s.Wall, Logical: s.Logical + 1}
-		}
-	}
-	d.clock = now
-	return now
-}
-
 // Run publishes, folds and flushes until ctx ends. It must run while the drive is in use, once.
 func (d *Drive) Run(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	var flushed time.Time
-	var failure string
+	var failure, unflushed string
 	for {
 		select {
 		case <-ctx.Done():
@@ -242,8 +240,11 @@ func (d *Drive) Run(ctx context.Context) error {
 		}
 		if now := d.cfg.Now(); now.Sub(flushed) >= time.Second {
 			flushed = now
-			if err := d.flush(ctx); err != nil && ctx.Err() == nil {
+			if err := d.flush(ctx); err != nil && ctx.Err() == nil && err.Error() != unflushed {
 				d.cfg.Log.Error("flush", "err", err)
+				unflushed = err.Error()
+			} else if err == nil {
+				unflushed = ""
 			}
 		}
 	}
@@ -252,6 +253,9 @@ func (d *Drive) Run(ctx context.Context) error {
 // receive folds what arrived and tells who listens.
 func (d *Drive) receive(ctx context.Context) error {
 	err := d.fold(ctx)
+	if d.own != nil {
+		err = errors.Join(err, d.settleDoubt())
+	}
 	d.mu.Lock()
 	urgent := d.urgent
 	d.urgent = false
@@ -278,11 +282,11 @@ func (d *Drive) writer(w hyperdb.Writer) {
 	d.feeds.Add(w)
 }
 
-// grant lets this node write, unless an alarm stopped it.
+// grant lets this node write, unless an alarm stopped it or its store may be an older copy of itself.
 func (d *Drive) grant() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.alarms) > 0 {
+	if len(d.alarms) > 0 || d.doubt != nil {
 		return false
 	}
 	d.writable.Store(true)
@@ -316,8 +320,9 @@ func (d *Drive) flush(ctx context.Context) error {
 	return d.kv.Flush()
 }
 
-// Close publishes everything, makes it durable and releases all files. It is idempotent.
+// Close publishes everything, makes it durable and releases all files. Changes fail with ErrClosed from its beginning on. It is idempotent.
 func (d *Drive) Close(ctx context.Context) error {
+	d.ending.Store(true)
 	d.mu.Lock()
 	closed := d.closed
 	d.mu.Unlock()
@@ -360,13 +365,19 @@ func (d *Drive) Writable() bool { return d.writable.Load() }
 
 // mayChange is nil if this node may write.
 func (d *Drive) mayChange() error {
+	if d.ending.Load() {
+		return ErrClosed
+	}
 	if d.writable.Load() {
 		return nil
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if len(d.alarms) > 0 {
+	switch {
+	case len(d.alarms) > 0:
 		return ErrStopped
+	case d.doubt != nil:
+		return fmt.Errorf("%w: %s", ErrOldCopy, d.doubt.why)
 	}
 	return ErrNotAuthorised
 }

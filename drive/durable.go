@@ -1,6 +1,9 @@
 package drive
 
 import (
+	"maps"
+	"slices"
+
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -36,26 +39,47 @@ func (d *Drive) removeBackings(ids []record.ID) {
 	}
 }
 
+// promise is what a rename over another file owes: the bytes that the inode had when it had seen so many changes.
+type promise struct {
+	in      *inode
+	changes uint64
+}
+
 // syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them.
 func (d *Drive) syncPromised() error {
 	d.promising.Lock()
 	defer d.promising.Unlock()
 	d.mu.Lock()
-	promised := d.promised
-	d.promised = map[record.ID]*inode{}
+	promised := slices.Collect(maps.Values(d.promised))
 	d.mu.Unlock()
-	for id, in := range promised {
-		if err := d.syncInode(in); err != nil {
-			d.mu.Lock()
-			for id, in := range promised {
-				d.promised[id] = in
-			}
-			d.mu.Unlock()
+	for _, p := range promised {
+		err := d.syncInode(p.in)
+		if err != nil && !d.absolve(p.in) {
 			return err
 		}
-		delete(promised, id)
+		d.mu.Lock()
+		if d.promised[p.in.id] == p { // else it was renamed again, with other bytes
+			delete(d.promised, p.in.id)
+		}
+		d.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// absolve lets a rename count although the disk lost bytes of the file that it needs: who syncs next is told once, and everything else goes on. It reports
+// whether that is so.
+func (d *Drive) absolve(in *inode) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.lost {
+		return false
+	}
+	var f frame
+	f.synced(in, false)
+	return d.log(&f) == nil
 }
 
 // promise notes in the frame that it must not count without the bytes that inode id, a file about to be renamed over another, has now. Without that
@@ -69,8 +93,8 @@ func (c *change) promise(id record.ID) {
 	in.mu.RLock()
 	defer in.mu.RUnlock()
 	if in.dirty && in.backing != nil && !in.isSmall() && in.changes != in.synced {
-		c.frame.needs(id)
-		c.promised = append(c.promised, in)
+		c.frame.needs(id, in.changes)
+		c.promised = append(c.promised, promise{in, in.changes})
 	}
 }
 

@@ -19,7 +19,8 @@ var (
 	ErrUnavailable   = errors.New("no peer has the content")
 	ErrNoData        = errors.New("no data or hole from here on") // SEEK_DATA, SEEK_HOLE past the end
 	ErrNotSupported  = errors.New("not supported")
-	ErrStopped       = errors.New("writing stopped by an alarm") // a fork or a rollback was seen
+	ErrStopped       = errors.New("writing stopped by an alarm")               // a fork or a rollback was seen
+	ErrOldCopy       = errors.New("this store may be an older copy of itself") // see Config.Doubt
 	ErrDamaged       = errors.New("damaged store")
 	ErrCrossDevice   = errors.New("cannot be moved there, only copied")
 	ErrClosed        = errors.New("drive is closed")

@@ -110,21 +110,24 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	if off < 0 || off > record.MaxSize-int64(len(p)) {
 		return 0, ErrTooBig
 	}
+	if err := f.d.withRoom(ctx, func() error { return f.writeAt(ctx, p, off, killPriv) }); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (f *File) writeAt(ctx context.Context, p []byte, off int64, killPriv bool) error {
 	in := f.in
 	for {
 		in.mu.Lock()
-		missing := in.hydration(uint64(off), uint64(off)+uint64(len(p)))
+		missing := f.d.hydration(in, uint64(off), uint64(off)+uint64(len(p)))
 		if len(missing) == 0 {
-			err := f.d.writeLocked(in, p, off, killPriv)
-			in.mu.Unlock()
-			if err != nil {
-				return 0, err
-			}
-			return len(p), nil
+			defer in.mu.Unlock()
+			return f.d.writeLocked(in, p, off, killPriv)
 		}
 		in.mu.Unlock()
 		if err := f.d.hydrate(ctx, in, missing); err != nil {
-			return 0, err
+			return err
 		}
 	}
 }
@@ -135,7 +138,11 @@ func (f *File) Append(ctx context.Context, p []byte, killPriv bool) (int, error)
 		f.in.mu.RLock()
 		size := f.in.rec.Size
 		f.in.mu.RUnlock()
-		n, err := f.appendAt(ctx, p, size, killPriv)
+		var n int
+		err := f.d.withRoom(ctx, func() (err error) {
+			n, err = f.appendAt(ctx, p, size, killPriv)
+			return err
+		})
 		if !errors.Is(err, errMoved) {
 			return n, err
 		}
@@ -149,14 +156,17 @@ func (f *File) appendAt(ctx context.Context, p []byte, size uint64, killPriv boo
 		return 0, err
 	}
 	in := f.in
-	if missing := in.hydrationLocked(size, size+uint64(len(p))); len(missing) > 0 {
+	in.mu.RLock()
+	missing := f.d.hydration(in, size, size+uint64(len(p)))
+	in.mu.RUnlock()
+	if len(missing) > 0 {
 		if err := f.d.hydrate(ctx, in, missing); err != nil {
 			return 0, err
 		}
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.rec.Size != size || len(in.hydration(size, size+uint64(len(p)))) > 0 {
+	if in.rec.Size != size || len(f.d.hydration(in, size, size+uint64(len(p)))) > 0 {
 		return 0, errMoved
 	}
 	if size > math.MaxInt64-uint64(len(p)) || size+uint64(len(p)) > record.MaxSize {
@@ -168,26 +178,20 @@ func (f *File) appendAt(ctx context.Context, p []byte, size uint64, killPriv boo
 	return len(p), nil
 }
 
-func (in *inode) hydrationLocked(from, to uint64) []uint64 {
-	in.mu.RLock()
-	defer in.mu.RUnlock()
-	return in.hydration(from, to)
-}
-
-// hydration lists the blocks that a write of the bytes from up to to changes only in part and whose other bytes are in a content feed.
-// Called with in.mu held.
-func (in *inode) hydration(from, to uint64) (blocks []uint64) {
+// hydration lists the blocks that have to be brought before the bytes from up to to are written: those which the write changes only in part, whose other bytes are
+// in a content feed, and which cannot be patched. Called with in.mu held.
+func (d *Drive) hydration(in *inode, from, to uint64) (blocks []uint64) {
 	if from >= to {
 		return nil
 	}
 	first, last := from>>blockShift, (to-1)>>blockShift
-	for _, n := range []uint64{first, last} {
+	for n := first; n <= last; n += max(last-first, 1) {
 		whole := from <= n<<blockShift && (to >= (n+1)<<blockShift || to >= in.rec.Size)
-		if !whole && !in.present.has(n) && in.extent(n) != nil {
-			blocks = append(blocks, n)
+		if whole || in.present.has(n) {
+			continue
 		}
-		if first == last {
-			break
+		if e := in.extent(n); e != nil && !d.patchable(in, n, e, from, to) {
+			blocks = append(blocks, n)
 		}
 	}
 	return blocks
@@ -236,35 +240,75 @@ func (d *Drive) hydrate(ctx context.Context, in *inode, blocks []uint64) error {
 	return nil
 }
 
-// fill puts block n into the backing file unless that has it by now, or the block changed. Called with in.mu held.
+// fill puts block n into the backing file, but for pages of it that are there, unless that has it by now, or the block changed. Called with in.mu held.
 func (d *Drive) fill(in *inode, n uint64, at record.Extent, plain []byte) error {
-	now := in.extent(n)
-	if in.present.has(n) || now == nil || now.Feed != at.Feed || now.Seq+n-now.Block != at.Seq+n-at.Block {
+	if !in.stands(n, at) {
 		return nil
 	}
 	if err := d.openBacking(in, 0); err != nil {
 		return err
 	}
-	end := min((n+1)<<blockShift, in.rec.Size)
-	plain = plain[:min(uint64(len(plain)), end-n<<blockShift)]
-	return d.store(in, plain, n<<blockShift, &frame{})
+	start := n << blockShift
+	plain = plain[:min(uint64(len(plain)), in.rec.Size-start)]
+	if in.isSmall() {
+		return d.store(in, plain, start, &frame{})
+	}
+	for _, gap := range in.pages.missing(pagesOf(run{n, n + 1})) {
+		from, to := gap.first<<pageShift-start, min(gap.end<<pageShift-start, uint64(len(plain)))
+		if from >= to {
+			break
+		}
+		if err := in.put(plain[from:to], start+from); err != nil {
+			return err
+		}
+	}
+	var f frame
+	f.blocks(in.id, run{n, n + 1}) // behind the bytes: it hides what the block held
+	if err := d.log(&f); err != nil {
+		return err
+	}
+	in.add([]run{{n, n + 1}}, nil)
+	return nil
+}
+
+// put writes p into the backing file at off. Called with mu held.
+func (in *inode) put(p []byte, off uint64) error {
+	if _, err := in.backing.WriteAt(p, int64(off)); err != nil {
+		return noSpace(fmt.Errorf("write: %w", err))
+	}
+	in.unsynced.wrote(piece{off, off + uint64(len(p))})
+	return nil
+}
+
+// add notes what the backing file has from now on. Called with mu held.
+func (in *inode) add(blocks, pages []run) {
+	for _, r := range blocks {
+		in.present.add(r)
+		in.pages.remove(pagesOf(r))
+	}
+	for _, r := range pages {
+		in.pages.add(r)
+	}
 }
 
 // store puts p into the backing file at off, within the file's size or at its end, and into the journal what that has to know: f, which may hold items
 // already, is written. Called with in.mu held.
 func (d *Drive) store(in *inode, p []byte, off uint64, f *frame) error {
-	end := off + uint64(len(p))
-	r := run{off >> blockShift, (end-1)>>blockShift + 1}
+	blocks, pages := in.becomes(off, off+uint64(len(p)))
 	before, after := f, (*frame)(nil) // the frame goes first where it can: it may not fit
 	switch {
 	case !in.isSmall():
-		for _, m := range in.present.missing(r) {
+		for _, m := range blocks {
 			f.blocks(in.id, m)
 			for n := m.first; n < m.end && after == nil; n++ {
 				if in.extent(n) != nil { // not a hole, which reads as zeros until the bytes come: what it held would be hidden
 					before, after = nil, f
 				}
 			}
+		}
+		for _, m := range pages {
+			f.pages(in.id, m)
+			before, after = nil, f
 		}
 	case in.journalled.Load():
 		f.bytes(in, p, off)
@@ -276,16 +320,15 @@ func (d *Drive) store(in *inode, p []byte, off uint64, f *frame) error {
 			return err
 		}
 	}
-	if _, err := in.backing.WriteAt(p, int64(off)); err != nil {
-		return noSpace(fmt.Errorf("write: %w", err))
+	if err := in.put(p, off); err != nil {
+		return err
 	}
-	in.unsynced.wrote(piece{off, end})
 	if after != nil {
 		if err := d.log(after); err != nil {
 			return err
 		}
 	}
-	in.present.add(r)
+	in.add(blocks, pages)
 	return nil
 }
 
@@ -294,22 +337,24 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 	if len(p) == 0 {
 		return nil
 	}
-	if err := d.room(len(p)); err != nil {
+	end := uint64(off) + uint64(len(p))
+	owed, err := d.roomToWrite(in, uint64(off), end)
+	if err != nil {
 		return err
 	}
-	end := uint64(off) + uint64(len(p))
 	if err := d.openBacking(in, end); err != nil {
 		return err
 	}
 	now := d.cfg.Now()
 	before := in.snapshot()
+	var f frame
+	f.before(in)
 	in.touch(now)
 	in.rec.Size = max(in.rec.Size, end)
 	in.rec.Mtime, in.rec.Ctime = now.UnixNano(), now.UnixNano()
 	if kill {
 		killPriv(&in.rec)
 	}
-	var f frame
 	if !before.dirty || in.rec.Mode != before.rec.Mode {
 		f.inode(in)
 	}
@@ -318,5 +363,6 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 		return errors.Join(err, in.backing.Truncate(int64(in.rec.Size))) // what was written behind the end is not there
 	}
 	in.unpublished.add(run{uint64(off) >> blockShift, (end-1)>>blockShift + 1})
+	d.owe(in, owed)
 	return nil
 }

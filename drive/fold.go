@@ -19,6 +19,9 @@ const (
 	ownFoldBatch = 4 * batchRecords
 )
 
+// maxPending bounds the rows of the view that wait in memory for Run to flush them, some 300 bytes each: one fold may take in millions.
+const maxPending = 1 << 16
+
 // FeedSet returns the feeds that are replicated.
 func (d *Drive) FeedSet() *FeedSet { return d.feeds }
 
@@ -106,10 +109,16 @@ func (d *Drive) foldFeed(ctx context.Context, feed hypercore.Key) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			show()
-			settled = d.folded(feed, changes)
+			d.folds++
+			settled = errors.Join(d.follow(feed), d.folded(feed, changes))
 		})
 		if err := errors.Join(err, settled); err != nil {
 			return err
+		}
+		if d.kv.Pending() > maxPending {
+			if err := d.kv.Flush(); err != nil {
+				return err
+			}
 		}
 		at = next
 	}
@@ -175,10 +184,10 @@ func (d *Drive) settle(feed hypercore.Key, changes []view.Change) []view.Change 
 	return shown
 }
 
-// revive takes back that an inode has no name any more, if the view shows one although the deletion was published. Called with mu held.
+// revive takes back that an inode has no name any more, if the view shows one: a peer moved it, and the deletion, published or not, did not see that. Called with mu held.
 func (d *Drive) revive(id record.ID) {
 	in := d.overlay.inodes[id]
-	if in == nil || !in.gone || in.dirty || in.inFlight {
+	if in == nil || !in.gone || in.inFlight {
 		return
 	}
 	if n, err := d.links(id); err != nil || n == 0 {
@@ -187,6 +196,13 @@ func (d *Drive) revive(id record.ID) {
 	in.published = in.published || d.inView(id)
 	in.mu.Lock()
 	in.gone, in.stale = false, true
+	if in.dirty {
+		var f frame
+		f.inode(in)
+		if err := d.log(&f); err != nil {
+			d.cfg.Log.Warn("journal", "err", err) // it is revived again when the journal is next replayed
+		}
+	}
 	in.mu.Unlock()
 	d.release(in)
 }

@@ -3,6 +3,7 @@ package drive
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -12,18 +13,20 @@ import (
 // A journal frame is a protobuf of items, carried out in order; all of one frame or none. Items:
 //
 //	1 boot            the system's run in which what follows was written
-//	2 inode           {1 id, 2 flags, 3 record, 4 present runs}: the inode as it is; the record's replaces are its base
+//	2 inode           {1 id, 2 flags, 3 record, 4 present runs, 7 runs of pages}: the inode as it is; the record's replaces are its base
 //	3 entry           {1 dir, 2 shown name, 3 directory of its place, 4 dirent record, 5 under}
 //	4 inode done      {1 id}: published, or never to be
 //	5 entry done      {1 dir, 2 shown name}
 //	6 blocks          {1 id, 2 first, 3 end}: their bytes are in the backing file
 //	7 cut             {1 id, 2 first, 3 end}: no longer
-//	8 synced          {1 id, 2 flags, 3 record, 4 present runs, 6 changes}: what survives a power loss
+//	8 synced          {1 id, 2 flags, 3 record, 4 present runs, 6 changes, 7 runs of pages}: what survives a power loss
 //	9 intent          {2 first block of the own feed, repeated 5 {1 id, 2 changes} or {1 dir, 2 name} of each record}
 //	10 bytes          {1 id, 2 offset, 3 bytes, 4 mtime, 5 small}: were written there; with small they are nowhere else
 //	11 spilled        {1 id}: the bytes of a small file are in a backing file from now on
 //	12 carried out    {2 first block}: what that intent said is done and in the items before
-//	13 needs          {1 id}: after a power loss this frame, and all behind it, count only if a later one says that the inode's bytes are synced
+//	13 needs          {1 id, 6 changes}: after a power loss this frame, and all behind it, count only if a later item says that the inode's bytes are synced,
+//	                  as they were after that many changes, or published, with no such item behind it in its frame
+//	14 pages          {1 id, 2 first, 3 end}: these pages of 4 KiB, of blocks that are not, are in the backing file
 const (
 	itemBoot protowire.Number = iota + 1
 	itemInode
@@ -38,12 +41,14 @@ const (
 	itemSpilled
 	itemCarriedOut
 	itemNeeds
+	itemPages
 )
 
 const (
 	flagDirty = 1 << iota
 	flagGone
 	flagPublished
+	flagLost
 )
 
 // flagDurable of a synced item: the backing file itself was synced, so the bytes that were journalled before need not be looked at.
@@ -52,20 +57,45 @@ const flagDurable = 1
 // frame collects items.
 type frame struct{ b []byte }
 
-func (f *frame) item(n protowire.Number, fields ...[]byte) {
-	var b []byte
-	for _, field := range fields {
-		b = append(b, field...)
+// field is one field of an item, not encoded yet: a number, or bytes.
+type field struct {
+	number  protowire.Number
+	isBytes bool
+	num     uint64
+	bytes   []byte
+}
+
+func bytesField(n protowire.Number, v []byte) field {
+	return field{number: n, isBytes: true, bytes: v}
+}
+
+func numField(n protowire.Number, v uint64) field { return field{number: n, num: v} }
+
+func (f field) size() int {
+	if f.isBytes {
+		return protowire.SizeTag(f.number) + protowire.SizeBytes(len(f.bytes))
 	}
-	f.b = protowire.AppendBytes(protowire.AppendTag(f.b, n, protowire.BytesType), b)
+	return protowire.SizeTag(f.number) + protowire.SizeVarint(f.num)
 }
 
-func bytesField(n protowire.Number, v []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), v)
+func (f field) append(b []byte) []byte {
+	if f.isBytes {
+		return protowire.AppendBytes(protowire.AppendTag(b, f.number, protowire.BytesType), f.bytes)
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, f.number, protowire.VarintType), f.num)
 }
 
-func numField(n protowire.Number, v uint64) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), v)
+func (f *frame) item(n protowire.Number, fields ...field) {
+	size := 0
+	for _, field := range fields {
+		size += field.size()
+	}
+	b := slices.Grow(f.b, protowire.SizeTag(n)+protowire.SizeBytes(size))
+	b = protowire.AppendVarint(protowire.AppendTag(b, n, protowire.BytesType), uint64(size))
+	for _, field := range fields {
+		b = field.append(b)
+	}
+	f.b = b
 }
 
 // inode adds the state of in, and the bytes of a small file that the journal does not have yet. Called with in.mu held.
@@ -81,7 +111,10 @@ func (f *frame) inode(in *inode) {
 	if in.published {
 		flags |= flagPublished
 	}
-	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()))
+	if in.lost {
+		flags |= flagLost
+	}
+	f.item(itemInode, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()), bytesField(7, in.pages.encode()))
 	if small, ok := in.backing.(*smallFile); ok && !known && len(in.present) > 0 {
 		f.bytes(in, small.b, 0)
 	}
@@ -108,15 +141,19 @@ func (f *frame) entry(e *entry) {
 }
 
 // published says that a version of in was published that had seen changes: what the journal had of it is done, what was changed or
-// fsynced since is not. Called with Drive.mu and in.mu held.
-func (f *frame) published(in *inode, changes uint64) {
+// fsynced since is not, nor what a rename is owed, who needs as many changes as owed. Called with Drive.mu and in.mu held.
+func (f *frame) published(in *inode, changes, owed uint64) {
 	if in.dirty && (in.synced > changes || in.isSmall()) {
 		f.inode(in)
 		return
 	}
 	f.inodeDone(in)
+	in.unsynced = unsynced{all: true} // the bytes that the journal had are done with the rest
 	if in.dirty {
 		f.inode(in)
+	}
+	if owed > changes {
+		f.needs(in.id, owed)
 	}
 }
 
@@ -133,6 +170,10 @@ func (f *frame) blocks(id record.ID, r run) {
 	f.item(itemBlocks, bytesField(1, id[:]), numField(2, r.first), numField(3, r.end))
 }
 
+func (f *frame) pages(id record.ID, r run) {
+	f.item(itemPages, bytesField(1, id[:]), numField(2, r.first), numField(3, r.end))
+}
+
 func (f *frame) cut(id record.ID, r run) {
 	f.item(itemCut, bytesField(1, id[:]), numField(2, r.first), numField(3, r.end))
 }
@@ -143,7 +184,18 @@ func (f *frame) synced(in *inode, durable bool) {
 	if durable {
 		flags = flagDurable
 	}
-	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, in.present.encode()), numField(6, in.changes))
+	f.state(in, in.present, in.pages, flags)
+}
+
+func (f *frame) state(in *inode, present, pages blockset, flags uint64) {
+	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, present.encode()), numField(6, in.changes), bytesField(7, pages.encode()))
+}
+
+// before adds what a power loss must leave of a file that was published and is about to change, if its bytes are in a backing file. Called with in.mu held.
+func (f *frame) before(in *inode) {
+	if !in.dirty && in.backing != nil && !in.isSmall() && in.rec.Size > 0 {
+		f.state(in, nil, nil, 0) // none of it is in the backing file alone
+	}
 }
 
 // placed is synced for the record of a candidate, all of whose bytes are in content feeds.
@@ -166,7 +218,9 @@ func (f *frame) carriedOut(first uint64) { f.item(itemCarriedOut, numField(2, fi
 
 func (f *frame) spilled(id record.ID) { f.item(itemSpilled, bytesField(1, id[:])) }
 
-func (f *frame) needs(id record.ID) { f.item(itemNeeds, bytesField(1, id[:])) }
+func (f *frame) needs(id record.ID, changes uint64) {
+	f.item(itemNeeds, bytesField(1, id[:]), numField(6, changes))
+}
 
 // parsed is one item taken apart.
 type parsed struct {
@@ -238,9 +292,9 @@ func (p parsed) id(n protowire.Number) (id record.ID, err error) {
 
 func (p parsed) run() run { return run{p.nums[2], p.nums[3]} }
 
-// runs decodes the present runs of an inode or synced item.
-func (p parsed) runs() (s blockset, err error) {
-	for b := p.bytes[4]; len(b) > 0; {
+// runs decodes the runs in field n of an inode or synced item.
+func (p parsed) runs(n protowire.Number) (s blockset, err error) {
+	for b := p.bytes[n]; len(b) > 0; {
 		first, n := binary.Uvarint(b)
 		if n <= 0 {
 			return nil, fmt.Errorf("journal runs: %w", ErrDamaged)

@@ -271,7 +271,7 @@ func FuzzRuns(f *testing.F) {
 	f.Add(blockset{{1, 3}, {7, 1 << 40}}.encode())
 	f.Add([]byte{5, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := parsed{bytes: map[protowire.Number][]byte{4: b}}.runs()
+		s, err := parsed{bytes: map[protowire.Number][]byte{4: b}}.runs(4)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatal(err)
@@ -283,7 +283,7 @@ func FuzzRuns(f *testing.F) {
 				t.Fatalf("%v", s)
 			}
 		}
-		again, err := parsed{bytes: map[protowire.Number][]byte{4: s.encode()}}.runs()
+		again, err := parsed{bytes: map[protowire.Number][]byte{4: s.encode()}}.runs(4)
 		if err != nil || !slices.Equal(again, s) {
 			t.Fatalf("%v became %v (%v)", s, again, err)
 		}

@@ -22,6 +22,9 @@ func (d *Drive) load(id record.ID) (*inode, error) {
 		return nil, err
 	}
 	in := &inode{id: id, published: s.Version != (record.Version{}) || id == record.Root, rec: s.Inode, base: s.Replaces}
+	if s.Version != (record.Version{}) {
+		in.counts.Store(&counts{s.Counts, d.folds})
+	}
 	d.overlay.inodes[id] = in
 	return in, nil
 }
@@ -30,7 +33,9 @@ func (d *Drive) load(id record.ID) (*inode, error) {
 func (d *Drive) viewed(id record.ID) (view.InodeState, error) {
 	s, err := d.view.Inode(id)
 	if errors.Is(err, view.ErrNotExist) && id == record.Root {
-		return view.InodeState{Inode: record.Inode{Kind: record.Dir, Mode: 0o755}}, nil
+		s.Inode = record.Inode{Kind: record.Dir, Mode: 0o755}
+		s.Counts, err = d.view.Counts(id, true)
+		return s, err
 	}
 	if errors.Is(err, view.ErrNotExist) {
 		return s, fmt.Errorf("inode %s: %w", id, ErrNotExist)
@@ -47,8 +52,30 @@ func (d *Drive) links(id record.ID) (int, error) {
 	if !d.mayBeShown(id) {
 		return n, nil
 	}
-	shown, err := d.view.Nlink(id)
-	return n + shown, err
+	shown, err := d.counts(id)
+	return n + shown.Nlink, err
+}
+
+// counts is what the view shows of an inode, and when it said so: it is asked again only after a fold.
+type counts struct {
+	view.Counts
+	folds uint64
+}
+
+// counts returns what the view shows of an inode. Called with mu held.
+func (d *Drive) counts(id record.ID) (view.Counts, error) {
+	in := d.overlay.inodes[id]
+	if in == nil {
+		return d.view.Counts(id, true)
+	}
+	if c := in.counts.Load(); c != nil && c.folds == d.folds {
+		return c.Counts, nil
+	}
+	c, err := d.view.Counts(id, in.rec.Kind == record.Dir) // the kind never changes
+	if err == nil {
+		in.counts.Store(&counts{c, d.folds})
+	}
+	return c, err
 }
 
 // mayBeShown reports whether the view may know an inode, a name of it or a name in it. Called with mu held.
@@ -60,15 +87,19 @@ func (d *Drive) mayBeShown(id record.ID) bool {
 // dirLinks returns the link count of a directory that has a name: itself, its name and the directories in it, or 1 where these are not counted, as
 // other file systems say it. Called with mu held.
 func (d *Drive) dirLinks(dir record.ID) (int, error) {
-	n := 2 + d.overlay.subdirs[dir]
 	if !d.mayBeShown(dir) {
-		return n, nil
+		return 2 + d.overlay.subdirs[dir], nil
 	}
-	shown, ok, err := d.view.Subdirs(dir)
-	if !ok {
-		return 1, err
+	shown, err := d.counts(dir)
+	return d.dirLinksOf(dir, shown), err
+}
+
+// dirLinksOf is dirLinks of a directory of which the view shows that. Called with mu held.
+func (d *Drive) dirLinksOf(dir record.ID, shown view.Counts) int {
+	if !shown.Counted {
+		return 1
 	}
-	return n + shown, err
+	return 2 + d.overlay.subdirs[dir] + shown.Subdirs
 }
 
 // recordOf returns an inode's record as it is now. Called with mu held.
@@ -102,16 +133,19 @@ func (d *Drive) attr(id record.ID) (Attr, error) {
 	if err != nil {
 		return Attr{}, err
 	}
+	return d.attrViewed(id, &s), nil
+}
+
+// attrViewed is attr of an inode that the overlay does not hold: s is what the view says. Called with mu held.
+func (d *Drive) attrViewed(id record.ID, s *view.InodeState) Attr {
 	n := s.Nlink + d.overlay.links[id]
 	if id == record.Root {
 		n = 1
 	}
 	if s.Kind == record.Dir && n > 0 {
-		if n, err = d.dirLinks(id); err != nil {
-			return Attr{}, err
-		}
+		n = d.dirLinksOf(id, s.Counts)
 	}
-	return d.attrOf(id, &s.Inode, nil, n), nil
+	return d.attrOf(id, &s.Inode, nil, n)
 }
 
 func (d *Drive) attrOf(id record.ID, rec *record.Inode, present blockset, links int) Attr {
@@ -146,6 +180,8 @@ func (d *Drive) SetAttr(ctx context.Context, id record.ID, change AttrChange) (A
 		if err := d.truncate(ctx, id, *change.Size); err != nil {
 			return Attr{}, err
 		}
+	} else if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
+		return Attr{}, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -198,14 +234,14 @@ func killPriv(rec *record.Inode) {
 // snapshot copies what a change may touch; restore brings it back. Both are called with in.mu held.
 func (in *inode) snapshot() *inode {
 	s := &inode{rec: in.rec, base: in.base, dirty: in.dirty, gone: in.gone, stale: in.stale, changes: in.changes, first: in.first, last: in.last,
-		present: in.present, unpublished: in.unpublished}
+		present: in.present, pages: in.pages, unpublished: in.unpublished}
 	s.journalled.Store(in.journalled.Load())
 	return s
 }
 
 func (in *inode) restore(s *inode) {
 	in.rec, in.base, in.dirty, in.gone, in.stale, in.changes, in.first, in.last = s.rec, s.base, s.dirty, s.gone, s.stale, s.changes, s.first, s.last
-	in.present, in.unpublished = s.present, s.unpublished
+	in.present, in.pages, in.unpublished = s.present, s.pages, s.unpublished
 	in.journalled.Store(s.journalled.Load())
 }
 
@@ -222,6 +258,7 @@ func (d *Drive) release(in *inode) {
 // forget drops an inode from memory, its bytes and its journal items. Called with mu held for writing.
 func (d *Drive) forget(in *inode) {
 	delete(d.overlay.inodes, in.id)
+	delete(d.promised, in.id)
 	if in.stale {
 		d.notice(Change{ID: in.id})
 	}
@@ -285,9 +322,12 @@ func (d *Drive) Xattrs(_ context.Context, id record.ID) ([]string, error) {
 }
 
 // SetXattr sets an attribute; flags are those of setxattr(2): 1 it must be new, 2 it must be there.
-func (d *Drive) SetXattr(_ context.Context, id record.ID, name string, value []byte, flags uint32) error {
+func (d *Drive) SetXattr(ctx context.Context, id record.ID, name string, value []byte, flags uint32) error {
 	if name == "" || len(name) > record.MaxName {
 		return ErrInvalid
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed + 2*int64(len(value))) }); err != nil {
+		return err
 	}
 	return d.editXattrs(id, func(xs []record.Xattr) ([]record.Xattr, error) {
 		i, ok := findXattr(xs, name)

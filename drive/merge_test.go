@@ -198,6 +198,48 @@ func TestDeleteAgainstMove(t *testing.T) {
 	}
 }
 
+// TestDeleteAgainstMoveOfFile: a file that another node moved while it was removed here is there under its new name, can be written, and has on all nodes what was
+// written before or behind that.
+func TestDeleteAgainstMoveOfFile(t *testing.T) {
+	for what, c := range map[string]struct {
+		before, behind string // written to the file while it has no name, and once it has the new one
+		crash          bool
+		want           string
+	}{
+		"as it was":            {want: "old"},
+		"written behind":       {behind: "new text", want: "new text"},
+		"written and crashed":  {behind: "new text", crash: true, want: "new text"},
+		"written while hidden": {before: "dropped with its name", want: "old"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			a, b := twoNodes(t)
+			a.put(record.Root, "file", "old")
+			meet(t, a, b)
+			b.mv("file", "moved")
+			b.publishNow()
+			if c.before != "" {
+				a.put(record.Root, "file", c.before)
+			}
+			if err := a.Remove(t.Context(), record.Root, "file", false); err != nil {
+				t.Fatal(err)
+			}
+			if c.before != "" {
+				a.publishNow() // what nobody knew is not brought back by a name
+			}
+			exchange(t, a, b)
+			if c.behind != "" {
+				a.put(record.Root, "moved", c.behind)
+			}
+			if c.crash {
+				a.crash(a.work.boot)
+			}
+			if got, want := meet(t, a, b), fmt.Sprintf("/moved 644 1 %q\n", c.want); got != want {
+				t.Errorf("shown\n%swant\n%s", got, want)
+			}
+		})
+	}
+}
+
 // TestCycleWithWhatIsNotPublished: between a peer's move and the publication of this node's both directories stay in sight.
 func TestCycleWithWhatIsNotPublished(t *testing.T) {
 	a, b := twoNodes(t)

@@ -28,6 +28,11 @@ type found struct {
 
 // lookup finds name in dir. ErrNotExist comes with place, base and under, for who wants to create it. Called with mu held.
 func (d *Drive) lookup(dir record.ID, name string) (found, error) {
+	return d.find(dir, name, func() (view.EntryState, error) { return d.view.Lookup(dir, name) })
+}
+
+// find is lookup; viewed asks the view.
+func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState, error)) (found, error) {
 	if e := d.overlay.entry(dir, name); e != nil {
 		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, shown: e.underKind}
 		if e.gone {
@@ -39,7 +44,7 @@ func (d *Drive) lookup(dir record.ID, name string) (found, error) {
 	if in := d.overlay.inodes[dir]; in != nil && !in.published {
 		return f, fmt.Errorf("%q: %w", name, ErrNotExist)
 	}
-	s, err := d.view.Lookup(dir, name)
+	s, err := viewed()
 	if errors.Is(err, view.ErrNotExist) {
 		f.base, err = d.view.Tombstones(dir, name)
 		return f, errors.Join(err, fmt.Errorf("%q: %w", name, ErrNotExist))
@@ -57,9 +62,16 @@ func (d *Drive) Lookup(_ context.Context, dir record.ID, name string) (Attr, err
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	f, err := d.lookup(dir, name)
+	var s view.InodeState
+	f, err := d.find(dir, name, func() (e view.EntryState, err error) {
+		e, s, err = d.view.LookupInode(dir, name)
+		return e, err
+	})
 	if err != nil {
 		return Attr{}, err
+	}
+	if s.Kind != 0 && d.overlay.inodes[f.id] == nil {
+		return d.attrViewed(f.id, &s), nil
 	}
 	return d.attr(f.id)
 }
@@ -144,11 +156,11 @@ type change struct {
 	d        *Drive
 	now      time.Time
 	frame    frame
-	entries  []*entry // to set
-	drops    []*entry // to forget
-	inodes   []*inode // touched
-	promised []*inode // whose bytes the frame needs
-	undo     []func() // restores the touched inodes if the frame cannot be written
+	entries  []*entry  // to set
+	drops    []*entry  // to forget
+	inodes   []*inode  // touched
+	promised []promise // the bytes that the frame needs
+	undo     []func()  // restores the touched inodes if the frame cannot be written
 }
 
 func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
@@ -208,8 +220,8 @@ func (c *change) commit() error {
 		}
 		return err
 	}
-	for _, in := range c.promised {
-		c.d.promised[in.id] = in
+	for _, p := range c.promised {
+		c.d.promised[p.in.id] = p
 	}
 	if len(c.drops)+len(c.entries) > 0 {
 		c.d.renamed++
@@ -231,18 +243,19 @@ func (d *Drive) log(f *frame) error {
 	if len(f.b) == 0 {
 		return nil
 	}
+	d.pace.frames.Add(1)
 	return noSpace(d.journal.Append(f.b))
 }
 
 // Make creates an entry and its inode.
-func (d *Drive) Make(_ context.Context, dir record.ID, name string, what NewInode) (Attr, error) {
+func (d *Drive) Make(ctx context.Context, dir record.ID, name string, what NewInode) (Attr, error) {
 	if err := d.mayCreate(dir, name); err != nil {
 		return Attr{}, err
 	}
 	if what.Kind == 0 || what.Kind > record.BlockDevice || len(what.Target) > record.MaxTarget {
 		return Attr{}, ErrInvalid
 	}
-	if err := d.room(newInode); err != nil {
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return Attr{}, err
 	}
 	d.mu.Lock()
@@ -301,11 +314,11 @@ func (d *Drive) mayCreate(dir record.ID, name string) error {
 
 // isLiveDir is nil if things can be made in dir. Called with mu held.
 func (d *Drive) isLiveDir(dir record.ID) error {
-	a, err := d.attr(dir)
+	rec, err := d.recordOf(dir)
 	if err != nil {
 		return err
 	}
-	if a.Kind != record.Dir {
+	if rec.Kind != record.Dir {
 		return ErrNotDir
 	}
 	if in := d.overlay.inodes[dir]; in != nil && in.gone {
@@ -328,8 +341,11 @@ func (d *Drive) owner() (o [8]byte) {
 }
 
 // Link gives inode id, which is no directory, another name.
-func (d *Drive) Link(_ context.Context, id, dir record.ID, name string) (Attr, error) {
+func (d *Drive) Link(ctx context.Context, id, dir record.ID, name string) (Attr, error) {
 	if err := d.mayCreate(dir, name); err != nil {
+		return Attr{}, err
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return Attr{}, err
 	}
 	d.mu.Lock()
@@ -416,6 +432,9 @@ func (d *Drive) removable(f found, directory bool) error {
 
 // unname notes that inode f.id loses a name, and that it is gone if that was the last one.
 func (c *change) unname(f found) error {
+	if _, err := c.d.load(f.id); err != nil { // with it comes how many names it has
+		return err
+	}
 	n, err := c.d.links(f.id)
 	if err != nil {
 		return err
@@ -438,8 +457,11 @@ func (d *Drive) bury(id record.ID) {
 }
 
 // Rename moves an entry, over an existing one if there is one. renameat2(2) says what the flags do.
-func (d *Drive) Rename(_ context.Context, dir record.ID, name string, toDir record.ID, toName string, flags RenameFlags) error {
+func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir record.ID, toName string, flags RenameFlags) error {
 	if err := d.mayCreate(toDir, toName); err != nil {
+		return err
+	}
+	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return err
 	}
 	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
@@ -520,7 +542,7 @@ func (e *entry) moved(from found) {
 }
 
 func later(a, b record.Stamp) record.Stamp {
-	if record.Less(a, record.Version{}, b, record.Version{}) {
+	if a.Before(b) {
 		return b
 	}
 	return a

@@ -23,8 +23,9 @@ type inode struct {
 	shown     bool // the view has a name of it, or one in it; its record may be in the next step of the fold
 	inFlight  bool // a record of it is being published
 
-	journalled atomic.Bool // the journal speaks of it
-	syncing    sync.Mutex  // one fsync at a time; taken before Drive.mu
+	counts     atomic.Pointer[counts] // what the view shows of it, or nil
+	journalled atomic.Bool            // the journal speaks of it
+	syncing    sync.Mutex             // one fsync at a time; taken before Drive.mu
 
 	mu          sync.RWMutex // guards what follows; taken after Drive.mu, held over I/O on backing
 	rec         record.Inode // as it is now; Extents say where bytes are that backing does not have
@@ -36,11 +37,14 @@ type inode struct {
 	first, last time.Time // first and last change since it was published
 	backing     hypercore.File
 	present     blockset // blocks whose bytes are in backing
-	unpublished blockset // of these, those that changed since they went into the content feed
+	pages       blockset // pages of other blocks whose bytes are in backing; the rest of these blocks is where Extents say
+	unpublished blockset // blocks that have bytes in backing and changed since they went into the content feed
 	unsynced    unsynced // what of backing is not durable
 	named       bool     // backing's name is
 	synced      uint64   // changes, when it was last fsynced
-	// Invariant: backing, if there is one, is as long as the file; unpublished is part of present.
+	lost        bool     // an fsync of backing failed: what the disk has may not be what was written, and a later fsync would not tell
+	owed        int64    // its part of Drive.owed
+	// Invariant: backing, if there is one, is as long as the file; a block of pages is not in present, and has an extent; unpublished is part of held.
 }
 
 // touch notes a change. Called with mu held.

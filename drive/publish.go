@@ -16,8 +16,9 @@ type candidate struct {
 	rec     record.Inode
 	base    []record.Version
 	changes uint64
-	present blockset // the blocks that were in the backing file then
+	present blockset // the blocks that were in the backing file then, as a whole or in part
 	ready   bool     // rec is complete
+	partial bool     // but for bytes that are not in the content feed, of an inode that is gone
 	forced  bool     // it goes along with an entry in it
 }
 
@@ -44,6 +45,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if !d.writable.Load() || d.journal == nil || d.held() {
 			return nil
 		}
+		d.pace.look(d.cfg.Now())
 		if err := d.renew(); err != nil {
 			return fmt.Errorf("a new journal: %w", err)
 		}
@@ -52,25 +54,47 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		}
 		due := d.due(all)
 		if due == nil {
-			return nil
+			return errors.Join(d.shorten(), d.undone(all))
 		}
-		if err := d.publishContent(ctx, due); err != nil {
-			return fmt.Errorf("publish content: %w", err)
+		done, unread, err := d.publishDue(ctx, due, all)
+		if errors.Is(err, ErrNoSpace) {
+			d.tight.Store(true)
+			err = errors.Join(err, d.shorten()) // it may be enough for the next time
 		}
-		done, err := d.publishRecords(ctx, due, all)
 		if err != nil {
-			return fmt.Errorf("publish records: %w", err)
+			return err
 		}
 		if done == 0 || !all && done < d.batch {
-			return d.compactIfDue()
+			return errors.Join(unread, d.compactIfDue(), d.shorten(), d.undone(all))
 		}
 	}
 }
 
-// isDue reports whether something that changed between first and last is to be published now.
+// undone is an error if everything was to be published and something cannot be.
+func (d *Drive) undone(all bool) error {
+	if !all {
+		return nil
+	}
+	return d.allWhole()
+}
+
+// publishDue publishes the inodes due, first their bytes and then, with the names that go with them, their records. It returns how many records there were, and
+// what could not be read.
+func (d *Drive) publishDue(ctx context.Context, due map[record.ID]*candidate, all bool) (done int, unread, err error) {
+	if unread, err = d.publishContent(ctx, due); err != nil {
+		return 0, unread, fmt.Errorf("publish content: %w", noSpace(err))
+	}
+	if done, err = d.publishRecords(ctx, due, all); err != nil {
+		return 0, unread, fmt.Errorf("publish records: %w", noSpace(err))
+	}
+	return done, unread, nil
+}
+
+// isDue reports whether something that changed between first and last is to be published now. Called with publishing held.
 func (d *Drive) isDue(first, last time.Time, all bool) bool {
 	now := d.cfg.Now()
-	return all || now.Sub(last) >= d.cfg.Quiet || now.Sub(first) >= d.cfg.Overdue
+	waits := d.pace.fast && d.small.Load() < smallRoom/4*3
+	return all || now.Sub(last) >= d.cfg.Quiet && !waits || now.Sub(first) >= d.cfg.Overdue
 }
 
 // due lists inodes to publish, by id, as many as go into one batch; nil if nothing at all is due.
@@ -84,7 +108,7 @@ func (d *Drive) due(all bool) map[record.ID]*candidate {
 		}
 		in.mu.RLock()
 		busy := in.writers > 0 && !in.gone && d.cfg.Now().Sub(in.first) < d.cfg.Overdue && !all
-		ready := in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all)
+		ready := in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all) && in.whole() == nil
 		in.mu.RUnlock()
 		if ready && (in.published || !d.onlyHere(id)) {
 			found[id] = &candidate{in: in}
@@ -153,6 +177,9 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 // pick chooses what goes into one batch. Called with mu held.
 func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
 	p := picker{d: d, due: due, chosen: map[*entry]bool{}, visited: map[*entry]bool{}}
+	for _, c := range due {
+		c.ready = c.ready && c.in.wholeLocked() == nil // lost meanwhile
+	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
 			if !e.gone && len(p.chosen) < d.batch && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {
@@ -236,8 +263,8 @@ func (p *picker) force(in *inode) bool {
 
 // take copies the inode's record as it is now. Called with in.mu held.
 func (c *candidate) take() {
-	c.rec, c.base, c.changes, c.ready = c.in.rec, c.in.base, c.in.changes, true
-	c.present = append(blockset(nil), c.in.present...)
+	c.rec, c.base, c.changes, c.ready, c.partial = c.in.rec, c.in.base, c.in.changes, true, c.in.unpublished.count() > 0
+	c.present = c.in.held()
 }
 
 // includeGone chooses a removed entry, and with it what becomes of its inode and of the one that others see there. The end of a move waits for the entry that the
@@ -249,6 +276,9 @@ func (p *picker) includeGone(e *entry) {
 	p.visited[e] = true
 	if e.kind == record.Dir {
 		for _, in := range p.d.overlay.entries[e.id] {
+			if !in.gone {
+				continue // the directory was moved, and this goes with its inode
+			}
 			if len(p.chosen) < p.d.batch {
 				p.includeGone(in)
 			}
@@ -281,6 +311,9 @@ func (p *picker) cut() *cut {
 		case !cand.ready || !in.isDirty():
 		case in.gone && in.published:
 			cand.rec.Removed = true
+			if s, err := p.d.view.Inode(id); cand.partial && err == nil { // who moved it meanwhile gets the bytes that others know
+				cand.rec.Size, cand.rec.Extents = s.Size, s.Extents
+			}
 			c.inodes = append(c.inodes, cand)
 		case in.gone:
 		case in.published || p.named(id):
@@ -365,6 +398,9 @@ func (d *Drive) abandon(c *cut) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.each(func(_ int, cand *candidate) { cand.in.inFlight = false }, func(_, _ int, e *entry) { d.landed(e) })
+	for _, cand := range c.inodes {
+		d.revive(cand.in.id)
+	}
 }
 
 // landed notes that the record of e is no longer under way, and returns what its name means by now; nil for what the view says. Called with mu held.
@@ -392,15 +428,21 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		in.mu.Lock()
 		in.base = version(i)
 		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
+		in.dropPublished()
 		if folded && in.changes == cand.changes {
 			in.dirty = false
+			d.owe(in, 0)
 			clean = append(clean, in)
 		}
+		owed := d.promised[in.id]
+		if owed.changes <= cand.changes {
+			delete(d.promised, in.id)
+		}
 		if in.opens == 0 { // only who holds d.mu changes it
-			f.published(in, cand.changes)
+			f.published(in, cand.changes, owed.changes)
 		} else {
 			var own frame // journalled before a handle changes it further
-			own.published(in, cand.changes)
+			own.published(in, cand.changes, owed.changes)
 			failed = errors.Join(failed, d.log(&own))
 		}
 		in.mu.Unlock()
@@ -422,8 +464,10 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 	if err := d.log(&f); err != nil {
 		return err
 	}
+	for _, cand := range c.inodes {
+		d.revive(cand.in.id)
+	}
 	for _, in := range clean {
-		d.revive(in.id)
 		d.release(in)
 	}
 	for _, e := range uncovered {

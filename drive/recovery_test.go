@@ -136,7 +136,7 @@ func TestPowerLossAfterPublish(t *testing.T) {
 		mustWrite(t, f, long, 4)
 		if again { // changes while the batch is under way
 			due := a.due(true)
-			if err := a.publishContent(t.Context(), due); err != nil {
+			if _, err := a.publishContent(t.Context(), due); err != nil {
 				t.Fatal(err)
 			}
 			mustWrite(t, f, "x", int64(4+len(long)))

@@ -26,7 +26,7 @@ func (d *Drive) replay() error {
 	if err != nil {
 		return err
 	}
-	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}, needed: map[record.ID]bool{}}
+	r := replayer{d: d, boot: d.cfg.Work.Boot(), synced: map[record.ID]syncedState{}, written: map[record.ID]*written{}, needed: map[record.ID]uint64{}}
 	j, err := journal.Open(file, d.cfg.Local, name, r.frame)
 	if err != nil {
 		return errors.Join(err, file.Close())
@@ -35,6 +35,10 @@ func (d *Drive) replay() error {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
+	for id, in := range d.overlay.inodes {
+		d.recount(in)
+		d.revive(id)
+	}
 	if err := d.compactNext(); err != nil {
 		return err
 	}
@@ -45,8 +49,9 @@ func (d *Drive) replay() error {
 type syncedState struct {
 	rec     record.Inode
 	present blockset
+	pages   blockset
 	changes uint64 // of the inode until then
-	whole   bool   // the journal has all bytes, and what it has not is a hole
+	durable uint64 // bytes that the backing file was long when it was synced: if it is shorter, the file was cut since
 }
 
 // written is what the journal holds of a file's bytes: all of a small file's, else what was fsynced since its backing file was.
@@ -87,8 +92,8 @@ type replayer struct {
 	synced   map[record.ID]syncedState
 	written  map[record.ID]*written
 	intents  []*intent
-	needed   map[record.ID]bool // inodes that the frames held need
-	held     [][]parsed         // frames that may not count
+	needed   map[record.ID]uint64 // inodes that the frames held need, as they were after so many changes
+	held     [][]parsed           // frames that may not count
 }
 
 // intent is a batch that may or may not have reached the own feed.
@@ -136,8 +141,11 @@ func (r *replayer) weigh(p parsed) error {
 		if err != nil {
 			return err
 		}
-		if delete(r.needed, id); p.kind == itemNeeds && !r.sameBoot {
-			r.needed[id] = true
+		switch {
+		case p.kind == itemNeeds && !r.sameBoot:
+			r.needed[id] = p.nums[6]
+		case p.kind == itemInodeDone || p.nums[6] >= r.needed[id]:
+			delete(r.needed, id)
 		}
 	}
 	return nil
@@ -171,8 +179,13 @@ func (r *replayer) item(p parsed) error {
 		delete(r.written, id)
 	case itemBlocks:
 		if in != nil {
-			in.present.add(p.run())
+			in.add([]run{p.run()}, nil)
 			in.unpublished.add(p.run())
+		}
+	case itemPages:
+		if in != nil {
+			in.add(nil, []run{p.run()})
+			in.unpublished.add(blocksAround(p.run()))
 		}
 	case itemCut:
 		if in != nil {
@@ -181,6 +194,7 @@ func (r *replayer) item(p parsed) error {
 		}
 		if s, ok := r.synced[id]; ok { // what was cut off on purpose does not come back as zeros
 			s.present.remove(p.run())
+			s.pages.remove(pagesOf(p.run()))
 			s.rec.Extents = cutExtents(s.rec.Extents, p.run())
 			r.synced[id] = s
 		}
@@ -189,19 +203,26 @@ func (r *replayer) item(p parsed) error {
 		if err != nil {
 			return err
 		}
-		present, err := p.runs()
-		r.synced[id] = syncedState{rec: *rec, present: present, changes: p.nums[6]}
+		s := syncedState{rec: *rec, changes: p.nums[6], durable: r.synced[id].durable}
+		if s.present, err = p.runs(4); err == nil {
+			s.pages, err = p.runs(7)
+		}
 		if p.nums[2]&flagDurable != 0 {
+			s.durable = rec.Size
 			delete(r.written, id)
 		}
+		r.synced[id] = s
 		return err
 	case itemBytes:
 		if in != nil {
 			r.wrote(in, p)
 		}
 	case itemSpilled:
-		if w := r.written[id]; in != nil && w != nil {
-			r.synced[id] = syncedState{rec: in.rec, present: slices.Clone(in.present), whole: true}
+		if in == nil {
+			return nil
+		}
+		r.synced[id] = syncedState{rec: in.rec, present: slices.Clone(in.present)}
+		if w := r.written[id]; w != nil {
 			w.small = false
 		}
 	}
@@ -260,14 +281,17 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 	if w := r.written[id]; w != nil && rec.Size < in.rec.Size {
 		w.pieces = append(w.pieces, patch{off: rec.Size})
 	}
-	if in.present, err = p.runs(); err != nil {
+	if in.present, err = p.runs(4); err != nil {
 		return err
 	}
-	in.unpublished = append(blockset(nil), in.present...)
+	if in.pages, err = p.runs(7); err != nil {
+		return err
+	}
+	in.unpublished = in.held()
 	in.rec, in.base = *rec, rec.Replaces
 	in.rec.Replaces = nil
 	in.last = r.d.cfg.Now()
-	in.dirty, in.gone, in.published = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0
+	in.dirty, in.gone, in.published, in.lost = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0, p.nums[2]&flagLost != 0
 	if s, ok := r.synced[id]; ok && s.rec.Size > in.rec.Size { // an inode item has a smaller size only if the file was cut
 		s.rec.Size = in.rec.Size
 		r.synced[id] = s
@@ -387,7 +411,7 @@ func (r *replayer) carryOut(i *intent) {
 			delete(r.synced, id)
 		}
 		small := r.written[id] != nil && r.written[id].small
-		if !i.touched[id] && (len(in.present) == 0 || small) { // else bytes may have been written since without a frame
+		if !i.touched[id] && (!in.holds() || small) { // else bytes may have been written since without a frame
 			delete(r.d.overlay.inodes, id)
 		}
 	}
@@ -405,12 +429,14 @@ func (r *replayer) carryOut(i *intent) {
 
 // bytes opens an inode's backing file and takes from it what can be trusted: everything if the system ran on since it was written, else what was synced.
 func (r *replayer) bytes(in *inode) error {
+	lost := in.lost && r.sameBoot
+	in.lost = false
 	if in.rec.Kind != record.File {
 		return nil
 	}
 	w := r.written[in.id]
 	s, synced := r.synced[in.id]
-	if !r.sameBoot && len(in.present) == 0 && !synced && (w == nil || w.small) { // holes and what is in a feed: the record says it all
+	if !r.sameBoot && !in.holds() && !synced && (w == nil || w.small) { // holes and what is in a feed: the record says it all
 		return nil
 	}
 	if w != nil && w.small { // what the journal says is all, and in order
@@ -421,71 +447,77 @@ func (r *replayer) bytes(in *inode) error {
 	case r.sameBoot:
 	case synced:
 		in.rec.Size, in.rec.Extents, in.rec.Mtime = s.rec.Size, cutExtents(s.rec.Extents, run{blocksOf(s.rec.Size), 1 << 62}), s.rec.Mtime
-		in.present = s.present
-		in.unpublished = append(blockset(nil), s.present...)
+		in.present, in.pages = s.present, s.pages
+		in.unpublished = in.held()
 	case in.published:
 		if v, err := r.d.view.Inode(in.id); err == nil { // the bytes that were not synced never were
 			in.rec.Size, in.rec.Extents, in.rec.Mtime = v.Size, v.Extents, v.Mtime
 		}
-		in.present, in.unpublished = nil, nil
+		in.present, in.pages, in.unpublished = nil, nil, nil
 	default:
-		in.rec.Size, in.rec.Extents, in.present, in.unpublished = 0, nil, nil, nil
+		in.rec.Size, in.rec.Extents, in.present, in.pages, in.unpublished = 0, nil, nil, nil, nil
 	}
-	if len(in.present) == 0 && !r.sameBoot {
+	if !in.holds() && !r.sameBoot {
 		return nil
 	}
 	backing, err := r.d.cfg.Work.Backing(in.id)
 	if err != nil {
 		return err
 	}
-	if w != nil && !r.sameBoot && synced {
-		if err := w.apply(backing); err != nil {
-			return errors.Join(err, backing.Close())
-		}
-	}
-	size, err := backing.Size()
-	if err == nil && !r.sameBoot && s.whole && uint64(size) < in.rec.Size {
-		size = int64(in.rec.Size)
-		err = backing.Truncate(size)
+	err = r.fit(in, backing, s.durable, lost)
+	if err == nil && lost {
+		err = in.rewrite(backing)
 	}
 	if err != nil {
 		return errors.Join(err, backing.Close())
 	}
-	if len(in.present) > 0 && (r.sameBoot || uint64(size) < in.rec.Size) { // shorter than it was when it was synced: it was cut since
-		in.rec.Size = uint64(size)
-		in.present.remove(run{blocksOf(in.rec.Size), 1 << 62})
-		in.unpublished.remove(run{blocksOf(in.rec.Size), 1 << 62})
-		in.rec.Extents = cutExtents(in.rec.Extents, run{blocksOf(in.rec.Size), 1 << 62})
-	}
-	if len(in.present) == 0 {
+	if !in.holds() {
 		return backing.Close()
-	}
-	if uint64(size) != in.rec.Size {
-		if err := backing.Truncate(int64(in.rec.Size)); err != nil {
-			return errors.Join(err, backing.Close())
-		}
 	}
 	in.backing, in.unsynced = backing, unsynced{all: true}
 	return nil
 }
 
+// fit makes an inode and its backing file as long as each other: as the file is, if the system ran on; else as long as what was synced, or shorter, if the
+// file is shorter than the durable bytes that it had: then it was cut since. The bytes that the journal has go in, if those of the file are in doubt.
+func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost bool) error {
+	size, err := backing.Size()
+	if err != nil {
+		return err
+	}
+	if r.sameBoot && in.holds() || !r.sameBoot && uint64(size) < min(durable, in.rec.Size) {
+		in.rec.Size = uint64(size)
+		in.cutBlocks(run{blocksOf(in.rec.Size), 1 << 62})
+	}
+	if w := r.written[in.id]; w != nil && (!r.sameBoot || lost) {
+		if err := w.apply(backing); err != nil {
+			return err
+		}
+	}
+	return backing.Truncate(int64(in.rec.Size))
+}
+
 // intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal
 // has to be synced then.
 func (d *Drive) intend(c *cut, first uint64) error {
-	b := numField(2, first)
+	records := []field{numField(2, first)}
 	c.each(func(_ int, cand *candidate) {
-		b = append(b, bytesField(5, append(bytesField(1, cand.in.id[:]), numField(2, cand.changes)...))...)
+		records = append(records, bytesField(5, numField(2, cand.changes).append(bytesField(1, cand.in.id[:]).append(nil))))
 	}, func(_, _ int, e *entry) {
-		b = append(b, bytesField(5, append(bytesField(1, e.dir[:]), bytesField(2, []byte(e.name))...))...)
+		records = append(records, bytesField(5, bytesField(2, []byte(e.name)).append(bytesField(1, e.dir[:]).append(nil))))
 	})
 	var f frame
 	c.each(func(_ int, cand *candidate) { // an fsync of these is spared
-		if in := cand.in; d.promised[in.id] == in {
+		in := cand.in
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if p, ok := d.promised[in.id]; ok && p.changes <= cand.changes && in.synced <= cand.changes {
 			f.placed(cand)
+			in.unsynced, in.synced = unsynced{all: true}, cand.changes // what the journal had of the bytes is done
 			delete(d.promised, in.id)
 		}
 	}, func(int, int, *entry) {})
-	f.item(itemIntent, b)
+	f.item(itemIntent, records...)
 	c.each(func(_ int, cand *candidate) { // what changed since it was picked is marked as such by coming after
 		in := cand.in
 		in.mu.RLock()
@@ -507,11 +539,19 @@ const (
 func (d *Drive) compactIfDue() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	live := int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
+	live := d.live()
 	if size := d.journal.Size(); size < compactFrom || size < 64*live && size < compactBusy+4*live {
 		return nil
 	}
-	return d.compactNext()
+	if err := d.compactNext(); !errors.Is(err, errLost) {
+		return err
+	}
+	return nil // it has to wait
+}
+
+// live is about how many bytes a new journal would have. Called with mu held.
+func (d *Drive) live() int64 {
+	return int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
 }
 
 // compactNext is compact under the next name. Called with mu held.
@@ -534,6 +574,7 @@ func (d *Drive) compact(name string) (err error) {
 	var journalled []bool // by the journal so far, which stays in force if this fails
 	for _, in := range d.overlay.inodes {
 		in.mu.Lock()
+		err = errors.Join(err, in.whole())
 		held, journalled = append(held, in), append(journalled, in.journalled.Load())
 	}
 	defer func() {
@@ -544,6 +585,9 @@ func (d *Drive) compact(name string) (err error) {
 			in.mu.Unlock()
 		}
 	}()
+	if err != nil {
+		return err
+	}
 	file, err := d.cfg.Work.Journal(name)
 	if err != nil {
 		return noSpace(err)
@@ -561,23 +605,29 @@ func (d *Drive) compact(name string) (err error) {
 		}
 	}
 	for _, in := range held {
-		if in.backing == nil || !in.dirty {
+		if in.backing == nil || !in.dirty || in.gone && in.lost {
 			continue
 		}
 		if err := in.backing.Sync(); err != nil {
-			return errors.Join(noSpace(err), j.Close())
+			return errors.Join(d.lose(in, err), j.Close())
 		}
 	}
 	if err := errors.Join(j.Sync(), d.cfg.Work.SyncNames()); err != nil {
 		return errors.Join(noSpace(err), j.Close())
 	}
 	if err := d.cfg.Work.SetCurrent(name); err != nil {
+		if now, other := d.cfg.Work.Current(); d.journal != nil && (other != nil || now == name) {
+			d.journal.Fail(err) // the other one may be in force after a crash: nothing more may be promised in this one
+		}
 		return errors.Join(noSpace(err), j.Close())
 	}
 	if d.retired != nil {
 		if err := d.retired.Close(); err != nil {
 			d.cfg.Log.Warn("close an old journal", "err", err)
 		}
+	}
+	if d.journal != nil {
+		d.journal.Discard()
 	}
 	d.retired, d.journal = d.journal, j
 	for _, in := range held {
@@ -586,7 +636,7 @@ func (d *Drive) compact(name string) (err error) {
 		}
 	}
 	d.removeBackings(d.doomed)
-	d.doomed, d.promised = nil, map[record.ID]*inode{}
+	d.doomed, d.promised = nil, map[record.ID]promise{}
 	return nil
 }
 

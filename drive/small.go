@@ -95,6 +95,9 @@ func (d *Drive) openBacking(in *inode, size uint64) error {
 	case in.backing == nil && fits:
 		in.backing = newSmall(&d.small, int64(in.rec.Size))
 	case in.backing == nil:
+		if err := d.logBefore(in); err != nil {
+			return err
+		}
 		backing, err := d.makeBacking(in)
 		if err != nil {
 			return err
@@ -110,6 +113,21 @@ func newSmall(room *atomic.Int64, size int64) *smallFile {
 	f := &smallFile{room: room}
 	f.resize(size)
 	return f
+}
+
+// logBefore journals what a power loss must leave of a changed file all of whose bytes are in content feeds, or holes: the record says it all, until
+// other bytes come. Called with in.mu held.
+func (d *Drive) logBefore(in *inode) error {
+	if !in.dirty || in.synced == in.changes || in.rec.Size == 0 {
+		return nil
+	}
+	var f frame
+	f.synced(in, false)
+	if err := d.log(&f); err != nil {
+		return err
+	}
+	in.synced = in.changes
+	return nil
 }
 
 // makeBacking makes the file in the workspace. Its first fsync has to make its name durable as well.
@@ -141,13 +159,14 @@ func (d *Drive) spill(in *inode) error {
 	if err != nil {
 		return noSpace(errors.Join(err, backing.Close(), d.cfg.Work.RemoveBacking(in.id)))
 	}
-	in.backing = backing
+	in.backing, in.synced = backing, in.changes // the journal has it all, until the next change
 	return small.Close()
 }
 
 // closeBacking lets go of the bytes that are here. Called with Drive.mu and in.mu held.
 func (d *Drive) closeBacking(in *inode) error {
 	if in.backing == nil {
+		d.owe(in, 0)
 		return nil
 	}
 	err := in.backing.Close()
@@ -158,6 +177,7 @@ func (d *Drive) closeBacking(in *inode) error {
 	default: // should power fail before the journal is synced, it never lost its name
 		d.doomed = append(d.doomed, in.id)
 	}
-	in.backing, in.present, in.unpublished, in.unsynced = nil, nil, nil, unsynced{}
+	in.backing, in.present, in.pages, in.unpublished, in.unsynced = nil, nil, nil, nil, unsynced{}
+	d.owe(in, 0)
 	return err
 }

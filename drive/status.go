@@ -60,9 +60,11 @@ func (d *Drive) Status() (Status, error) {
 	}
 	conflicts, err := d.conflicts()
 	s.Conflicts = len(conflicts)
+	clocks, clockErr := d.clockAlarms()
+	err = errors.Join(err, clockErr)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	s.Alarms = slices.Clone(d.alarms)
+	s.Alarms = append(slices.Clone(d.alarms), clocks...)
 	for id, in := range d.overlay.inodes {
 		in.mu.RLock()
 		if in.dirty && in.rec.Kind != record.Dir && (in.published || !in.gone && !d.onlyHere(id)) {

@@ -57,9 +57,12 @@ func (d *Drive) syncInode(in *inode) error {
 	defer in.syncing.Unlock()
 	for {
 		in.mu.Lock()
-		if !in.dirty {
-			in.mu.Unlock()
-			return nil
+		if !in.dirty || in.lost {
+			defer in.mu.Unlock()
+			return in.whole()
+		}
+		if !in.unsynced.all && in.unsynced.bytes > 0 && !in.isSmall() && d.room(int64(in.unsynced.bytes)) != nil {
+			in.unsynced = unsynced{all: true} // there is no room for them in the journal, but where they are there is
 		}
 		if in.backing == nil || in.isSmall() || !in.unsynced.all {
 			defer in.mu.Unlock()
@@ -69,7 +72,12 @@ func (d *Drive) syncInode(in *inode) error {
 		in.unsynced = unsynced{}
 		in.mu.Unlock()
 		err := was.backing.Sync()
-		if err == nil && !was.named {
+		if err != nil {
+			in.mu.Lock()
+			defer in.mu.Unlock()
+			return d.lose(in, err)
+		}
+		if !was.named {
 			err = d.cfg.Work.SyncNames()
 		}
 		in.mu.Lock()
@@ -115,6 +123,7 @@ type syncState struct {
 	size    uint64
 	base    []record.Version
 	present blockset
+	pages   blockset
 	changes uint64
 	frame   frame
 }
@@ -122,7 +131,7 @@ type syncState struct {
 // state returns what Sync is about to make durable. Called with in.mu held.
 func (in *inode) state() (s syncState) {
 	s.backing, s.named, s.size, s.base, s.changes = in.backing, in.named, in.rec.Size, in.base, in.changes
-	s.present = append(blockset(nil), in.present...)
+	s.present, s.pages = slices.Clone(in.present), slices.Clone(in.pages)
 	s.frame.synced(in, true)
 	return s
 }
@@ -140,6 +149,13 @@ func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) 
 	for _, r := range was.present {
 		if len(in.present.missing(r)) > 0 {
 			return false, nil
+		}
+	}
+	for _, r := range was.pages {
+		for _, lost := range in.pages.missing(r) { // but to a block that was brought as a whole
+			if len(in.present.missing(blocksAround(lost))) > 0 {
+				return false, nil
+			}
 		}
 	}
 	if err := d.log(&was.frame); err != nil {

@@ -66,6 +66,9 @@ func (w workDir) Current() (string, error) {
 }
 
 func (w workDir) SetCurrent(name string) error {
+	if err := hypercore.SyncDir(string(w)); err != nil { // the journal has to have its name before it is in force
+		return err
+	}
 	temp := w.path("current.new")
 	if err := writeSynced(temp, []byte(name+"\n")); err != nil {
 		return err

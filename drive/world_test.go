@@ -45,6 +45,7 @@ type world struct {
 	feeds map[string]*hypercore.Memory
 	now   time.Time
 	clock func() time.Time // in the place of one that counts
+	doubt string           // of the next starts
 }
 
 // newWorld makes node n; node 1 is the origin.
@@ -89,7 +90,7 @@ func (w *world) start() {
 			w.now = w.now.Add(time.Millisecond)
 			return w.now
 		},
-		ReadTimeout: time.Millisecond,
+		ReadTimeout: time.Millisecond, Doubt: w.doubt, Confirmed: func() { w.doubt = "" },
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -21,6 +21,9 @@
 // before. Lists of directories are kept as well; a change in one drops its list behind the name, whose invalidation waits for those who read the
 // directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
+// What the kernel knows costs memory here as well. Listings bring inodes along (readdirplus) up to a number; beyond another the kernel is asked to give the oldest up,
+// if it can be asked (known.go).
+//
 // Writes go through: the writeback cache (FUSE_WRITEBACK_CACHE) is off. With it a writer of many small blocks is seven times
 // faster, but the kernel then takes size and mtime of a regular file it knows from nobody but itself (fuse_get_cache_mask in
 // fs/fuse/inode.c), so that a file that a peer made longer would stay short here until the kernel happened to forget it: wrong
@@ -70,7 +73,8 @@
 // Mount finds out whether something is mounted on the directory. A mount of ours whose process was killed answers statfs(2) with
 // ENOTCONN (stat(2) may still be answered from the cache) and is removed; any other mount is left alone. A Server owns two goroutines, one that
 // serves (go-fuse starts one more for each request that waits) and one that passes invalidations on; Wait, Unmount and Close wait for both.
-// Close cuts a mount that stays busy through fusectl, see there for when it cannot.
+// Close cuts a mount that stays busy through fusectl, see there for when it cannot. The kernel lets a mount go only with the last mount namespace that has it, and those of
+// containers and services may have it for ever: Unmount and Close wait for that three seconds, and then cut it off for them (HeldError).
 //
 // No lock is held while the drive, Pending, Control or the kernel is called. The locks of invalidations, Server and intentHandle are
 // leaves, but for the last, which is held while its one action runs. Server.Changed only adds to a queue: the kernel holds locks of its own while it

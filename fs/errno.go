@@ -31,6 +31,7 @@ var errnos = []struct {
 	{drive.ErrNoData, syscall.ENXIO},
 	{drive.ErrNotSupported, syscall.EOPNOTSUPP},
 	{drive.ErrStopped, syscall.EROFS},
+	{drive.ErrOldCopy, syscall.EROFS},
 	{drive.ErrDamaged, syscall.EIO},
 	{drive.ErrClosed, syscall.EIO},
 	{drive.ErrCrossDevice, syscall.EXDEV},

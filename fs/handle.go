@@ -201,12 +201,16 @@ func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 	return &d.entries[d.next-1].DirEntry, 0
 }
 
-// Lookup answers for the entry returned last, of which the drive need not look for the inode again.
+// Lookup answers for the entry returned last, of which the drive need not look for the inode again. Once the kernel knows very many inodes it is an error, upon
+// which go-fuse names the entry alone (node number 0: fuse_direntplus_link of Linux takes no inode then).
 func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	n := d.node
 	i := d.next - 1
 	if i < 0 || i >= len(d.entries) || d.entries[i].of.Name != name {
 		return n.Lookup(ctx, name, out)
+	}
+	if n.tree.known.full() {
+		return nil, syscall.EAGAIN
 	}
 	a, err := n.tree.drive.EntryAttr(ctx, n.id, d.entries[i].of)
 	if err != nil {

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,6 +17,7 @@ type notifier interface {
 	DeleteNotify(parent, child uint64, name string) fuse.Status
 	EntryNotify(parent uint64, name string) fuse.Status
 	InodeNotify(node uint64, off, length int64) fuse.Status
+	PruneNotify(nodes []uint64) fuse.Status
 }
 
 // invalidations passes changes on to the kernel, in order, from the one goroutine that calls run. The kernel takes the locks of
@@ -27,8 +29,9 @@ type invalidations struct {
 	mu      sync.Mutex
 	wake    sync.Cond // something below changed
 	waiting []drive.Change
-	added   uint64 // changes ever given
-	passed  uint64 // changes ever passed on
+	pruning []uint64 // inodes to be given up if nobody uses them
+	added   uint64   // changes ever given
+	passed  uint64   // changes ever passed on
 	stopped bool
 }
 
@@ -46,6 +49,17 @@ func (q *invalidations) add(changes []drive.Change) {
 	q.wake.Broadcast()
 }
 
+// prune lets the kernel be asked to give inodes up; nothing depends on whether it does.
+func (q *invalidations) prune(inodes []uint64) {
+	if len(inodes) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pruning = append(q.pruning, inodes...)
+	q.wake.Broadcast()
+}
+
 func (q *invalidations) stop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -57,22 +71,30 @@ func (q *invalidations) stop() {
 // fallocate that it told us to clear them at, and asks for other attributes only. This takes no lock that a request could hold.
 func (q *invalidations) modeChanged(id record.ID) { q.kernel.InodeNotify(inoOf(id), -1, 0) }
 
+// pruneAtOnce is how many inodes one message to the kernel names, of 8 bytes each.
+const pruneAtOnce = 256
+
 // run passes changes on until stop.
 func (q *invalidations) run() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		for len(q.waiting) == 0 && !q.stopped {
+		for len(q.waiting)+len(q.pruning) == 0 && !q.stopped {
 			q.wake.Wait()
 		}
 		if q.stopped {
 			return
 		}
-		batch := q.waiting
-		q.waiting = nil
+		batch, prune := q.waiting, q.pruning
+		q.waiting, q.pruning = nil, nil
 		q.mu.Unlock()
 		for _, c := range batch {
 			q.pass(c)
+		}
+		for inodes := range slices.Chunk(prune, pruneAtOnce) {
+			if q.kernel.PruneNotify(inodes) == fuse.ENOSYS {
+				break // a kernel before 6.18
+			}
 		}
 		q.mu.Lock()
 		q.passed += uint64(len(batch))

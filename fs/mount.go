@@ -90,7 +90,7 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 		ExternalNodeID:  true,
 	})
 	opts := mountOptions(cfg, extra, flags)
-	kernel, err := fuse.NewServer(flagged{raw}, dir, &opts)
+	kernel, err := fuse.NewServer(flagged{raw, &t.known}, dir, &opts)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}

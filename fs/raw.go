@@ -8,8 +8,19 @@ import (
 )
 
 // flagged carries the flags of a WRITE to our handles: go-fuse v2.12.1 (fs/bridge.go, write) passes on only who the caller is. Of that
-// a write needs no process number, so the flags travel in its place.
-type flagged struct{ fuse.RawFileSystem }
+// a write needs no process number, so the flags travel in its place. It also sees how many references the kernel gives up.
+type flagged struct {
+	fuse.RawFileSystem
+	known *known
+}
+
+// Forget passes a FORGET on.
+func (r flagged) Forget(node, references uint64) {
+	if node != rootIno && node&controlBit == 0 {
+		r.known.forgotten(references)
+	}
+	r.RawFileSystem.Forget(node, references)
+}
 
 // writeFlags is what a WRITE says besides its bytes.
 type writeFlags uint32

@@ -7,10 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -74,27 +73,53 @@ func (s *Server) Changed(changes []drive.Change) { s.queue.add(changes) }
 func (s *Server) Settled(ctx context.Context) error { return s.queue.settled(ctx) }
 
 // Unmount removes the mount and waits until it is gone. ErrBusy while files are open or somebody's current directory is
-// inside: then nothing has changed and the mount goes on. A second Unmount returns nil.
+// inside: then nothing has changed and the mount goes on. If other mount namespaces hold the mount, which the kernel does not count as use, it is cut off there: a
+// *HeldError says so, and that it is gone or goes with this process. A second Unmount returns nil.
 func (s *Server) Unmount(ctx context.Context) error {
 	if err := s.detach(ctx, 0); err != nil {
 		return fmt.Errorf("unmount %s: %w", s.dir, err)
 	}
-	if err := s.Wait(ctx); err != nil {
+	if err := s.leave(context.WithoutCancel(ctx)); err != nil { // half-way is no place to stop, and it does not take long
 		return fmt.Errorf("unmount %s: %w", s.dir, err)
 	}
 	return nil
 }
 
+// leaveTime is how long a mount that was in nobody's use may take to end. The kernel ends it at once, unless another mount namespace holds it: that may do so for ever.
+const leaveTime = 3 * time.Second
+
+// leave waits for the end of a mount that was taken away while nobody used it, and cuts it off where others hold it.
+func (s *Server) leave(ctx context.Context) error {
+	soon, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	if s.Wait(soon) == nil {
+		return nil
+	}
+	held := &HeldError{Holders: holders(s.device)}
+	if err := s.abort(); err != nil {
+		s.log.Info("the mount cannot be cut off; it ends with this process", "path", s.dir, "err", err)
+		return held
+	}
+	held.Cut = true
+	if err := s.Wait(ctx); err != nil {
+		return err
+	}
+	return held
+}
+
 // Close ends the mount: it unmounts; if that is refused because the mount is busy it takes it out of the tree of names, lets open files
-// go on until ctx ends, and then cuts them off. Where the kernel gives no way to cut (no fusectl, no right to it) Close returns ErrBusy
-// and the rest ends with this process, which holds the device: what was open then fails with ENOTCONN.
+// go on until ctx ends, and then cuts them off. Where the kernel gives no way to cut (no right to it) Close returns ErrBusy
+// and the rest ends with this process, which holds the device: what was open then fails with ENOTCONN. Other mount namespaces that hold the mount are a *HeldError, as with Unmount.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.detach(ctx, 0)
-	if err != nil {
-		s.log.Warn("mount is in use; waiting for its files to be closed", "path", s.dir, "err", err)
-		err = s.detach(context.WithoutCancel(ctx), unix.MNT_DETACH)
+	if err == nil {
+		if err := s.leave(context.WithoutCancel(ctx)); err != nil {
+			return fmt.Errorf("close mount %s: %w", s.dir, err)
+		}
+		return nil
 	}
-	if err != nil {
+	s.log.Warn("mount is in use; waiting for its files to be closed", "path", s.dir, "err", err)
+	if err := s.detach(context.WithoutCancel(ctx), unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("close mount %s: %w", s.dir, err)
 	}
 	if s.Wait(ctx) == nil {
@@ -123,14 +148,6 @@ func (s *Server) detach(ctx context.Context, flags int) error {
 	}
 	s.unmounted = true
 	return nil
-}
-
-// abort cuts the connection by fusectl (Documentation/filesystems/fuse.rst): every waiting and later request fails.
-func (s *Server) abort() error {
-	if s.device == 0 {
-		return errors.New("number of the connection is not known")
-	}
-	return os.WriteFile(filepath.Join("/sys/fs/fuse/connections", strconv.FormatUint(uint64(unix.Minor(s.device)), 10), "abort"), []byte("1"), 0)
 }
 
 // unmount is umount2(2), or fusermount3 for an ordinary user. flags is 0 or MNT_DETACH.

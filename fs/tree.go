@@ -15,13 +15,14 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// tree is what all nodes of one mount share. Nothing in it changes after Mount.
+// tree is what all nodes of one mount share. Nothing in it but what queue and known count changes after Mount.
 type tree struct {
 	drive    Drive
 	pending  Pending
 	control  Control
 	options  Options
 	queue    *invalidations
+	known    known
 	log      *slog.Logger
 	now      func() time.Time
 	since    time.Time // of the mount
@@ -128,6 +129,9 @@ func (t *tree) entry(ctx context.Context, parent *node, a drive.Attr, out *fuse.
 	t.fill(a, &out.Attr)
 	out.SetEntryTimeout(cacheTime)
 	out.SetAttrTimeout(cacheTime)
+	if a.ID != record.Root {
+		t.queue.prune(t.known.named(out.Attr.Ino))
+	}
 	return parent.NewInode(ctx, &node{tree: t, id: a.ID}, stable(a.ID, a.Kind))
 }
 

@@ -188,6 +188,11 @@ func (k *kernel) InodeNotify(node uint64, off, length int64) fuse.Status {
 	return fuse.ENOENT
 }
 
+func (k *kernel) PruneNotify(nodes []uint64) fuse.Status {
+	k.told = append(k.told, fmt.Sprintf("prune %d from %d on", len(nodes), nodes[0]))
+	return k.status
+}
+
 func queue(k *kernel) *invalidations {
 	q := newInvalidations(slog.New(slog.DiscardHandler))
 	q.kernel = k
@@ -216,6 +221,68 @@ func TestInvalidations(t *testing.T) {
 		if !slices.Equal(k.told, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, k.told, c.want)
 		}
+	}
+}
+
+// TestKnown: beyond a bound a listing names no more inodes, beyond another the oldest are given back, and what the kernel gave up counts no more.
+func TestKnown(t *testing.T) {
+	var k known
+	next := uint64(2)
+	name := func(n int) (pruned []uint64) {
+		for range n {
+			pruned = append(pruned, k.named(next)...)
+			next++
+		}
+		return pruned
+	}
+	if name(mostListed - 1); k.full() {
+		t.Error("full below the bound")
+	}
+	if name(1); !k.full() {
+		t.Error("not full at the bound")
+	}
+	if pruned := name(mostKnown - mostListed); len(pruned) != 0 {
+		t.Errorf("%d inodes are to be given up within the bound", len(pruned))
+	}
+	pruned := name(1)
+	if len(pruned) != pruneBatch || pruned[0] != 2 || pruned[pruneBatch-1] != pruneBatch+1 {
+		t.Errorf("%d inodes are to be given up, not the oldest %d", len(pruned), pruneBatch)
+	}
+	if pruned := name(pruneBatch); len(pruned) != 0 {
+		t.Errorf("%d more before the kernel gave any up", len(pruned))
+	}
+	if pruned := name(1); len(pruned) != pruneBatch || pruned[0] != pruneBatch+2 {
+		t.Errorf("%d more when it gives none up", len(pruned))
+	}
+	k.forgotten(mostKnown)
+	if k.full() {
+		t.Error("full although the kernel gave nearly all up")
+	}
+	for range 10 * mostKnown {
+		if name(1); len(k.order) > 2*mostKnown {
+			t.Fatalf("%d numbers are kept", len(k.order))
+		}
+		k.forgotten(1)
+	}
+}
+
+func TestPruning(t *testing.T) {
+	k := &kernel{}
+	q := queue(k)
+	q.prune(make([]uint64, pruneAtOnce+1))
+	q.add([]drive.Change{{ID: record.ID{7: 5}}})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		q.run()
+	}()
+	if err := q.settled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	q.stop()
+	<-done
+	if want := []string{"inode 5 0", "prune 256 from 0 on", "prune 1 from 0 on"}; !slices.Equal(k.told, want) {
+		t.Errorf("%q, want %q", k.told, want)
 	}
 }
 

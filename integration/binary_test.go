@@ -221,20 +221,32 @@ func (n *node) tryMount(extra ...string) error {
 	}
 }
 
-// readyWriter closes seen when the line has been written to it.
+// readyWriter closes seen when a whole line that begins with line has been written to it.
 type readyWriter struct {
 	line string
-	text bytes.Buffer
 	once sync.Once
 	seen chan struct{}
+
+	mu   sync.Mutex // guards what follows
+	text bytes.Buffer
 }
 
 func (w *readyWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.text.Write(p)
-	if strings.Contains(w.text.String(), w.line+"\n") {
-		w.once.Do(func() { close(w.seen) })
+	for line := range strings.Lines(w.text.String()) {
+		if strings.HasPrefix(line, w.line) && strings.HasSuffix(line, "\n") {
+			w.once.Do(func() { close(w.seen) })
+		}
 	}
 	return len(p), nil
+}
+
+func (w *readyWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
 // stop unmounts as a person would and waits for the node to end. Without a running node it does nothing.
@@ -295,7 +307,9 @@ type status struct {
 		Fingerprint string `json:"fingerprint"`
 	} `json:"node"`
 	Peers []struct {
-		URL string `json:"url"`
+		URL     string `json:"url"`
+		Kind    string `json:"kind"`
+		Refuses string `json:"refuses"`
 	} `json:"peers"`
 	Feeds []struct {
 		Key    string `json:"key"`

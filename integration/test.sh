@@ -10,7 +10,7 @@ step packages
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 need fusermount3 fuse3; need node nodejs; need npm npm; need git git; need make make; need gcc gcc; need sqlite3 sqlite3; need rsync rsync
-need vim.tiny vim-tiny; need zip zip; need unzip unzip; need python3 python3; need setpriv util-linux; need xz xz-utils; need dpkg-deb dpkg; need ar binutils
+need vim.tiny vim-tiny; need zip zip; need unzip unzip; need python3 python3; need setpriv util-linux; need xz xz-utils; need dpkg-deb dpkg; need ar binutils; need gcore gdb
 need systemd-analyze systemd; need ip iproute2; need nginx nginx-light; need useradd passwd; need nsenter util-linux
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -23,6 +23,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 (cd integration/peers && npm ci --omit=optional --no-audit --no-fund --loglevel=error)
 go mod download
+go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 # the S3 server that s3/s3test runs
 
 step format, vet, staticcheck
 unformatted=$(git ls-files '*.go' | xargs gofmt -l)

@@ -35,6 +35,7 @@ type channel struct {
 
 	has         blockSet // what the peer has
 	heardHave   bool     // it answered our first Want
+	withheld    bool     // blocks that are not kept yet were not told, for want of that
 	uploading   bool     // the peer's last Info
 	downloading bool
 	wants       uint64    // windows asked for
@@ -43,6 +44,7 @@ type channel struct {
 
 	wanted    bool   // the peer sent a Want
 	announced uint64 // own feed: length that the peer was told of
+	muted     bool   // own feed: it was kept back, and the peer has to be told of all of it
 	marks     hypercore.Marks
 	infoSent  wire.Info // not live: what it was told last
 	informed  bool
@@ -71,7 +73,7 @@ func (c *channel) reset() {
 	clear(c.requests)
 	c.fetch.release(c)
 	c.has.fill(0, maxBlocks, false)
-	c.remote, c.wanted, c.growing, c.heardHave, c.informed = -1, false, false, false, false
+	c.remote, c.wanted, c.growing, c.heardHave, c.withheld, c.informed = -1, false, false, false, false, false
 	c.uploading, c.downloading, c.wants, c.wantsOpen, c.marks = true, true, 0, 0, hypercore.Marks{}
 }
 
@@ -153,11 +155,28 @@ func (c *channel) onHave(m wire.Have) error {
 		c.heardHave, c.wantsOpen = true, max(0, c.wantsOpen-1)
 	}
 	c.told = true
+	if c.heardHave {
+		c.tellWithheld()
+	}
 	c.rescan.Store(true)
-	if last, ok := c.has.last(); ok && c.feed.Writable() && last >= c.feed.Len() && c.fetch.reportAhead(last+1) && c.session.node.cfg.OnAhead != nil {
-		c.session.node.cfg.OnAhead(c.feed.Key(), last+1, false)
+	if c.feed.Writable() {
+		c.tellEnd()
 	}
 	return nil
+}
+
+// tellEnd tells how much the peer has of a feed that this node writes.
+func (c *channel) tellEnd() {
+	cfg, end := &c.session.node.cfg, uint64(0)
+	if last, ok := c.has.last(); ok {
+		end = last + 1
+	}
+	if end > c.feed.Len() && c.fetch.reportAhead(end) && cfg.OnAhead != nil {
+		cfg.OnAhead(c.feed.Key(), end, false)
+	}
+	if c.heardHave && cfg.OnEnd != nil {
+		cfg.OnEnd(c.feed.Key(), end)
+	}
 }
 
 // onUnhave notes what the peer has no more, or will not give.

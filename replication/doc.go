@@ -11,7 +11,7 @@
 //
 // Channels are opened in the order of Feeds.Feeds, and for each feed that joins while the session runs. Up to 17 messages (256 KiB in all) are held for a
 // feed that the peer opened before us. Each channel sends Want for the first 2^20 blocks, and for further ones as far as the peer has blocks, also for
-// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead tells), which the npm package never does.
+// feeds that this node writes: what a node lost of its own feed it gets back (Config.OnAhead and OnEnd tell), which the npm package never does.
 //
 // # Fetching
 //
@@ -25,14 +25,15 @@
 //
 // Requests and Wants wait in a queue (at most 4,096) until the outbox has less than 512 KiB; incoming frames never wait for outgoing ones, so two nodes that
 // send to each other cannot block each other. New blocks are announced to peers that sent a Want, once for a run of blocks.
+// Of a feed that is a Keeper, a block that is not kept for good yet is not announced to a peer that has it, who may take that for a receipt, until Node.Announce.
 // A request for a block that is not here is answered with Unhave. A request by byte offset is answered for the index it names.
 // A peer that is not live is told by Info when it has given all it has, and again when it has taken all, and then leaves.
 //
 // # Relaying
 //
 // A secure-ephemeral payload is passed once to every other peer that lists the extension, never back, and once to Config.Extension. Payloads of the last
-// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second and connection (bursts of 8) or five a second of all peers together (bursts of 64), or on
-// another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
+// ten minutes (4,096 at most) are known by their SHA-256. Above 4 kB, above one a second of a connection that was accepted (bursts of 8), above five a second of one that was dialled, through which
+// everybody may be speaking, or of all peers together (bursts of 64), or on another channel than the source feed's they are dropped and counted. Nothing of them is decoded.
 //
 // # Limits
 //

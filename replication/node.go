@@ -47,6 +47,10 @@ type Config struct {
 	// OnAhead tells that a peer has more of a feed that this node writes than this node. proved false: it says so; true: the feed now holds, or knows
 	// the signature of, length blocks. Nothing may be appended in between that contradicts.
 	OnAhead func(feed hypercore.Key, length uint64, proved bool)
+	// Hold reports whether a feed that this node writes is kept back for now: peers are told that nothing of it is here. It must not wait.
+	Hold func(feed hypercore.Key) bool
+	// OnEnd tells how many blocks of a feed that this node writes a peer says it has, each time it says something; 0 if it has none.
+	OnEnd func(feed hypercore.Key, length uint64)
 	// OnFork tells that the writer of a feed signed two histories; evidence may be nil.
 	OnFork func(feed hypercore.Key, evidence *hypercore.ForkError)
 	// Limit tells whether this node stores no more: then nothing is asked for, and peers of ours are told the limit. It must not wait. nil: there is none.
@@ -89,9 +93,14 @@ type Peer struct {
 	Down, Up    uint64 // bytes
 }
 
-// Counters count what came and went and what was dropped since the Node was made.
+// Traffic is what came and went since the Node was made.
+type Traffic struct {
+	Received, Sent uint64 // bytes
+	Relayed        uint64 // secure-ephemeral payloads that were passed on, each counted once
+}
+
+// Counters count what was dropped since the Node was made.
 type Counters struct {
-	Received, Sent      uint64 // bytes
 	Malformed           uint64 // messages that do not decode
 	Unasked             uint64 // blocks that nobody asked for
 	BadProofs           uint64 // peers dropped for one
@@ -100,8 +109,7 @@ type Counters struct {
 	OtherHypha          uint64 // peers of another one
 	Unanswered          uint64 // requests given up
 	Full                uint64 // blocks for which there was no room
-	ExtensionsRelayed   uint64 // secure-ephemeral payloads passed on, each counted once
-	ExtensionsTooLong   uint64
+	ExtensionsTooLong   uint64 // secure-ephemeral payloads
 	ExtensionsLimited   uint64 // above the rate of a connection or of the Hypha
 	ExtensionsRepeated  uint64
 	ExtensionsDropped   uint64 // for a peer that does not take them off
@@ -109,9 +117,9 @@ type Counters struct {
 }
 
 type counts struct {
+	relayed                                                                                          atomic.Uint64
 	malformed, unasked, badProofs, forks, clearRefused, otherHypha, unanswered, full                 atomic.Uint64
 	extensionsTooLong, extensionsLimited, extensionsRepeated, extensionsDropped, extensionsElsewhere atomic.Uint64
-	extensionsRelayed                                                                                atomic.Uint64
 }
 
 // Node replicates the feeds of one Hypha with any number of peers. All methods may be called from many goroutines at once.
@@ -201,30 +209,28 @@ func (n *Node) Peers() []Peer {
 	return out
 }
 
-// Counters returns what was counted so far.
+// Counters returns what was dropped so far.
 func (n *Node) Counters() Counters {
 	c := &n.counts
-	received, sent := n.traffic()
 	return Counters{
-		Received: received, Sent: sent,
 		Malformed: c.malformed.Load(), Unasked: c.unasked.Load(), BadProofs: c.badProofs.Load(), Forks: c.forks.Load(),
 		ClearRefused: c.clearRefused.Load(), OtherHypha: c.otherHypha.Load(), Unanswered: c.unanswered.Load(), Full: c.full.Load(),
-		ExtensionsRelayed: c.extensionsRelayed.Load(), ExtensionsTooLong: c.extensionsTooLong.Load(), ExtensionsLimited: c.extensionsLimited.Load(),
+		ExtensionsTooLong: c.extensionsTooLong.Load(), ExtensionsLimited: c.extensionsLimited.Load(),
 		ExtensionsRepeated: c.extensionsRepeated.Load(), ExtensionsDropped: c.extensionsDropped.Load(),
 		ExtensionsElsewhere: c.extensionsElsewhere.Load(),
 	}
 }
 
-// traffic returns how many bytes came and went.
-func (n *Node) traffic() (received, sent uint64) {
+// Traffic returns what came and went so far.
+func (n *Node) Traffic() Traffic {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	received, sent = n.down, n.up
+	t := Traffic{Received: n.down, Sent: n.up, Relayed: n.counts.relayed.Load()}
 	for _, s := range n.sessions {
-		received += s.received.Load()
-		sent += s.out.sent.Load()
+		t.Received += s.received.Load()
+		t.Sent += s.out.sent.Load()
 	}
-	return received, sent
+	return t
 }
 
 // Behind returns how many of the blocks stored here the best peer has not told us it has, and how many peers there are. Peers that lack some are

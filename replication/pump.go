@@ -115,10 +115,15 @@ func (s *session) answer() error {
 
 // tellHave answers a Want.
 func (c *channel) tellHave(m wire.Range) {
+	if c.held() {
+		c.wanted, c.muted = true, true
+		c.send(wire.Have{Start: m.Start, Length: min(m.Length, wantWindow), Bitfield: wire.EncodeBits(make([]byte, wantAlign/8))})
+		return
+	}
 	length := c.feed.Len()
 	if !c.wanted {
 		c.wanted, c.announced = true, length
-		if length > 0 && c.feed.Has(length-1) {
+		if length > 0 && c.feed.Has(length-1) && len(c.tellable(span{length - 1, length})) > 0 {
 			c.send(wire.Have{Start: length - 1, Length: 1})
 		}
 	}
@@ -127,7 +132,9 @@ func (c *channel) tellHave(m wire.Range) {
 	if m.Length == 0 {
 		reach = wantWindow // peers of old versions mean everything
 	}
-	have.Bitfield = wire.EncodeBits(c.feed.Bitfield(m.Start, reach))
+	bits := c.feed.Bitfield(m.Start, reach)
+	c.withhold(m.Start, bits)
+	have.Bitfield = wire.EncodeBits(bits)
 	c.send(have)
 }
 
@@ -135,10 +142,20 @@ func (c *channel) send(m wire.Have) {
 	c.session.out.add(func(b []byte) []byte { return m.Append(b, c.number) })
 }
 
+// held reports whether this node's own feed is kept back.
+func (c *channel) held() bool {
+	hold := c.session.node.cfg.Hold
+	return hold != nil && c.feed.Writable() && hold(c.feed.Key())
+}
+
 // serve answers a Request. Requests by byte offset are answered for the index they name, as the npm package does when it cannot seek.
 func (c *channel) serve(m wire.Request) error {
 	var value []byte
-	p, err := c.feed.Proof(m.Index, m.Nodes, &c.marks, m.Hash)
+	var p hypercore.Proof
+	err := hypercore.ErrNotStored
+	if !c.held() {
+		p, err = c.feed.Proof(m.Index, m.Nodes, &c.marks, m.Hash)
+	}
 	if err == nil && !m.Hash {
 		value, err = c.feed.Block(m.Index)
 	}
@@ -191,6 +208,11 @@ func (c *channel) sendNews() {
 		return
 	}
 	news, renew := c.fetch.takeNews(c)
+	if c.held() {
+		c.muted, c.active = true, true
+		return
+	}
+	renew, c.muted = renew || c.muted, false
 	length := c.feed.Len()
 	if c.feed.Writable() && length > c.announced {
 		news = append(news, span{c.announced, length})
@@ -202,8 +224,10 @@ func (c *channel) sendNews() {
 		}
 		return
 	}
-	for _, s := range news {
-		c.send(wire.Have{Start: s.start, Length: s.end - s.start})
+	for _, n := range news {
+		for _, s := range c.tellable(n) {
+			c.send(wire.Have{Start: s.start, Length: s.end - s.start})
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ const (
 
 	maxQueued = 64 // payloads that wait for one peer
 
-	// Payloads that are passed on, of one connection and of all together. What comes in seenAge fits into seenMax: nothing is forgotten early and passed on again.
+	// Payloads that are passed on, of one connection that was accepted and of all together. What comes in seenAge fits into seenMax: nothing is forgotten early and passed on again.
 	connectionRate, connectionBurst = 1, 8 // a second; at once
 	hyphaRate, hyphaBurst           = 5, 64
 )
@@ -123,7 +123,11 @@ func (n *Node) received(s *session, payload []byte) {
 		n.counts.extensionsRepeated.Add(1)
 		return
 	}
-	if !s.bucket.take(now, connectionRate, connectionBurst) {
+	perSecond, burst := float64(connectionRate), float64(connectionBurst)
+	if s.opts.Dialled { // a peer that was chosen: what comes from it may be everybody's
+		perSecond, burst = hyphaRate, hyphaBurst
+	}
+	if !s.bucket.take(now, perSecond, burst) {
 		n.counts.extensionsLimited.Add(1)
 		return
 	}
@@ -135,7 +139,7 @@ func (n *Node) received(s *session, payload []byte) {
 		return // too many, or another peer was a moment faster
 	}
 	payload = append([]byte(nil), payload...)
-	n.counts.extensionsRelayed.Add(1)
+	n.counts.relayed.Add(1)
 	n.spread(s, payload)
 	if n.cfg.Extension != nil {
 		n.cfg.Extension(s.id, payload)

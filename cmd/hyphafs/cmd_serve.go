@@ -16,6 +16,7 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication/datdns"
+	"hyphafs.org/hyphafs/s3"
 )
 
 func (p *program) serveCommand() *cli.Command {
@@ -41,6 +42,8 @@ func serveFlags() []cli.Flag {
 		yes("no-discovery", "answer no Dat DNS: nobody learns a read key from a host's name"),
 		yes("adopt", "take the first Hypha that shows itself by WebSocket, and no other, if there is none"),
 		text("max-bytes", "keep at most `N` bytes of blocks of each Hypha; K, M, G and T may follow the number"),
+		text("store", "keep feeds in an object store, `URL`: s3://BUCKET/PREFIX, with ?endpoint=URL for a server that is not Amazon's; credentials come from AWS_… in the environment or ~/.aws"),
+		&cli.StringFlag{Name: "store-cache", Usage: "use at most `N` bytes of disk as a cache of --store", EnvVars: env("store-cache"), Value: "10G"},
 		list("peer", "connect to `URL`, another always-on node, and stay connected; repeatable"),
 		list("origin", "let pages of `URL`, https://host, connect although they come from elsewhere; repeatable"),
 		yes("allow-clear", "serve TCP peers that do not encrypt: whoever knows the discovery key can then fetch ciphertext"),
@@ -99,12 +102,31 @@ func serveSettings(c *cli.Context) (s serve.Settings, err error) {
 	if s.MaxBytes, err = parseBytes(c.String("max-bytes")); err != nil {
 		return s, fault.New(fault.Usage, "give it as a number, or as 10G", "--max-bytes: %w", err)
 	}
+	if err := serveStore(c, &s); err != nil {
+		return s, err
+	}
 	for _, origin := range s.Origins {
 		if u, err := url.Parse(origin); err != nil || u.Scheme == "" || u.Host == "" || origin != u.Scheme+"://"+u.Host {
 			return s, fault.New(fault.Usage, "give it as https://host", "--origin %s is no origin", origin)
 		}
 	}
 	return s, checkURLs(s.Peers, nil)
+}
+
+// serveStore reads --store.
+func serveStore(c *cli.Context, s *serve.Settings) (err error) {
+	if c.String("store") == "" {
+		return nil
+	}
+	if s.Cache, err = parseBytes(c.String("store-cache")); err != nil || s.Cache == 0 {
+		return fault.New(fault.Usage, "give it as a number, or as 10G", "--store-cache: %w", err)
+	}
+	bucket, err := s3.Open(c.String("store"))
+	if err != nil {
+		return fault.New(fault.Usage, "see hyphafs serve --help", "--store: %w", err)
+	}
+	s.Bucket = bucket
+	return nil
 }
 
 // secureSettings reads the flags of HTTPS and of the names that Dat DNS answers for.

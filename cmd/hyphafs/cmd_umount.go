@@ -51,9 +51,13 @@ func (p *program) umount(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("watching the node (pid %d): %w", pid, err)
 	}
-	err = control.Do(c.Context, socket, control.Request{Op: node.OpStop}, nil)
+	var note string
+	err = control.Do(c.Context, socket, control.Request{Op: node.OpStop}, &note)
 	if err == nil {
 		err = waitForEnd(c.Context, process)
+	}
+	if err == nil && note != "" {
+		fmt.Fprintln(p.stderr, "hyphafs: "+fault.OneLine(note))
 	}
 	return errors.Join(err, unix.Close(process))
 }

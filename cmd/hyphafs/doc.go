@@ -46,6 +46,10 @@
 // a node in order: unmount, publish, make durable. While files are in use, umount refuses with exit code 6; a signal detaches the mount. A mount
 // that a crash left dead is cleaned by the next mount, or by umount.
 //
+// A state directory that was moved, copied or restored from a backup may be an older copy of itself, whose node would sign other blocks for places of its feeds that are taken. A stamp
+// in it tells (package state). Such a node is read-only, and status says why, until a peer has told how far its feeds go and what is missing was taken over. Where no
+// other machine can have later changes of this node, mount it once with --trust-store.
+//
 // A node has no core dumps and cannot be traced by other processes of the user.
 //
 // # systemd

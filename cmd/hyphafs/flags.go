@@ -56,6 +56,7 @@ func mountFlags() []cli.Flag {
 		yes("sign-in", "on a first mount: become a node of an existing Hypha"),
 		&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay, and print \"ready DIR\" when the mount answers", EnvVars: env("foreground"), DisableDefaultText: true},
 		yes("allow-other", "let other users use the mount"),
+		yes("trust-store", "once, after the state directory was moved or restored: no other machine can have later changes of this node; if one has, its feeds fork"),
 		&cli.StringSliceFlag{Name: "o", Usage: "mount `OPTIONS` as in fstab: ro, show_control, allow_other, and any flag as name=value"},
 		&cli.DurationFlag{Name: "read-timeout", Usage: "how long a read waits for a block that no peer has", EnvVars: env("read-timeout"), Value: 30 * time.Second},
 	)

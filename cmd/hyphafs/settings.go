@@ -21,7 +21,7 @@ import (
 // empty for mount. Nothing is written.
 func (p *program) settings(ctx context.Context, c *cli.Context, role state.Role) (node.Settings, error) {
 	s := node.Settings{
-		AllowClear: c.Bool("allow-clear"), AllowOther: c.Bool("allow-other"),
+		AllowClear: c.Bool("allow-clear"), AllowOther: c.Bool("allow-other"), TrustStore: c.Bool("trust-store"),
 		ReadTimeout: c.Duration("read-timeout"), LogLevel: c.String("log-level"), LogFormat: c.String("log-format"),
 	}
 	if err := checkLog(s.LogLevel, s.LogFormat); err != nil {

@@ -4,13 +4,19 @@
 // Every Update is a synced commit: the view moves in batches, so there are few. The file may be deleted while no node runs; the drive folds
 // its feeds again. bbolt maps the file into memory: where the disk cannot read it, the process gets SIGBUS. That becomes view.ErrDamaged for the one
 // call that needed the page (fault.go): what is on other pages can still be asked, the next start makes the view anew.
+//
+// A sync that fails may have dropped what it was to store, and the next one succeeds all the same. Before the last write of a commit that does no harm. Of the last one nobody
+// knows which state is durable: the file is read on, but no longer written, and removed, so that the next start makes another.
 package boltview
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -21,11 +27,16 @@ import (
 
 var bucket = []byte("view")
 
+// mapped is how much of the address space is for the file from the start, in bytes: when it outgrows its mapping, bbolt waits for all readers and copies what
+// the update at work holds of it.
+const mapped = min(1<<30, math.MaxInt/64)
+
 // DB is a view.KV in a file.
 type DB struct {
 	db     *bbolt.DB
 	reads  atomic.Uint64
 	failed atomic.Bool // bbolt met a fault and may hold its locks for good
+	unsure atomic.Bool // which state is durable is not known: nothing more is written
 }
 
 // Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
@@ -38,12 +49,14 @@ func Open(path string) (d *DB, err error) {
 }
 
 func open(path string) (*DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
-	}
-	if err != nil {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped})
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+	case errors.As(err, &errno), errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: %w", path, err)
+	default: // neither the disk nor another process: what is in the file, whose first write may have been torn
+		return nil, fmt.Errorf("open %s: %w (%w)", path, view.ErrDamaged, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(bucket)
@@ -100,12 +113,32 @@ func (d *DB) Update(fn func(view.Tx) error) error {
 	if d.failed.Load() {
 		return errFailed
 	}
+	if d.unsure.Load() {
+		return errUnsure
+	}
 	err := guarded(func() error {
-		return d.db.Update(func(tx *bbolt.Tx) error { return fn(txn{tx.Bucket(bucket)}) })
+		id := 0
+		err := d.db.Update(func(tx *bbolt.Tx) error {
+			id = tx.ID()
+			return fn(txn{tx.Bucket(bucket)})
+		})
+		if err == nil {
+			return nil
+		}
+		return errors.Join(err, d.db.View(func(tx *bbolt.Tx) error {
+			if tx.ID() < id {
+				return nil // as if it had not been tried: the next one writes all its pages again
+			}
+			d.unsure.Store(true) // a next one might reuse pages of the state that is durable
+			return os.Remove(d.db.Path())
+		}))
 	})
 	d.note(err)
 	return err
 }
+
+// errUnsure says that an update reached its last write, whose sync failed.
+var errUnsure = errors.New("the disk failed to store the view, which is made again at the next start")
 
 // Close waits for transactions and releases the file.
 func (d *DB) Close() error {

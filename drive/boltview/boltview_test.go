@@ -24,11 +24,22 @@ func TestKV(t *testing.T) {
 
 func TestNotAView(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "view.db")
-	if err := os.WriteFile(path, make([]byte, 64<<10), 0o600); err != nil {
+	for _, size := range []int{1, 4095, 8061, 64 << 10} { // the first ones are what a torn first write may leave
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path); !errors.Is(err, view.ErrDamaged) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); !errors.Is(err, view.ErrDamaged) {
-		t.Error(err)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); err == nil || errors.Is(err, view.ErrDamaged) {
+		t.Errorf("a directory: %v", err)
 	}
 }
 

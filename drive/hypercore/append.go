@@ -32,17 +32,22 @@ func (f *Feed) Append(ctx context.Context, blocks [][]byte) (first uint64, err e
 	}
 	first = a.head.Length
 	start := a.head
+	size := 0
+	for _, b := range blocks {
+		size += len(b)
+	}
+	a.data, a.nodes = make([]byte, 0, size), make([]Node, 0, 2*len(blocks))
 	for _, b := range blocks {
 		if err := a.add(b); err != nil {
 			return 0, err
 		}
 	}
 	if signed, err := f.store(&a, start); err != nil {
-		if signed {
-			f.mu.Lock()
+		f.mu.Lock()
+		if signed || len(f.dirty) > 0 { // a failed sync may have dropped what was put, too
 			f.broken = errors.Join(ErrBroken, err)
-			f.mu.Unlock()
 		}
+		f.mu.Unlock()
 		return 0, fmt.Errorf("append to feed %s: %w", f.key, err)
 	}
 	f.mu.Lock()
@@ -100,8 +105,10 @@ func (f *Feed) store(a *appending, start Head) (signed bool, err error) {
 	}
 	a.head.TreeHash = treeHash(a.roots)
 	copy(a.head.Signature[:], ed25519.Sign(f.secret, a.head.TreeHash[:]))
-	blank := make([]byte, sizeSignature*(a.head.Length-start.Length-1)) // over what an append that never committed left
-	if err := f.writeSignature(start.Length+1, append(blank, a.head.Signature[:]...)); err != nil {
+	if err := f.blankSignatures(start.Length+1, a.head.Length); err != nil {
+		return true, err
+	}
+	if err := f.writeSignature(a.head.Length, a.head.Signature[:]); err != nil {
 		return true, err
 	}
 	if err := f.files.signatures.Sync(); err != nil {
@@ -141,10 +148,22 @@ func (f *Feed) writeNodes(nodes []Node) error {
 	return err
 }
 
-// writeSignature writes the signatures for length and what follows it.
-func (f *Feed) writeSignature(length uint64, signatures []byte) error {
-	_, err := f.files.signatures.WriteAt(signatures, int64(sizeHeader+sizeSignature*(length-1)))
+// writeSignature writes the signature for length.
+func (f *Feed) writeSignature(length uint64, signature []byte) error {
+	_, err := f.files.signatures.WriteAt(signature, signatureAt(length))
 	return err
+}
+
+func signatureAt(length uint64) int64 { return int64(sizeHeader + sizeSignature*(length-1)) }
+
+// blankSignatures takes away what an append that never committed left for the lengths from from up to, not including, to. There is nearly never
+// anything: the file ends before, and what is inside a batch stays a hole in it.
+func (f *Feed) blankSignatures(from, to uint64) error {
+	size, err := f.files.signatures.Size()
+	if err != nil || size <= signatureAt(from) || from == to {
+		return err
+	}
+	return f.files.signatures.Punch(signatureAt(from), signatureAt(to)-signatureAt(from))
 }
 
 // entriesWith builds the bitfield entries as they are when a is in.

@@ -27,7 +27,10 @@
 // Append writes data and nodes, syncs them, signs, writes the signature and the bits, syncs those, writes the head slot, syncs it, and only then shows the new
 // length. So a crash at any instant leaves the old length or the new one; what lies beyond the committed head is not visible
 // and is overwritten by the next append; and no signature was shown for bytes that are not on disk. After a failed write a feed takes
-// no more until it is opened again, because only the disk knows which side of the commit point the failure was on.
+// no more until it is opened again, because only the disk knows which side of the commit point the failure was on. Nor does one whose downloads could not be
+// synced: what a failed sync was to store is dropped, and a later one would not tell.
+//
+// Clear takes the bits from the disk before the bytes.
 //
 // Open makes the names of the files, and of their folder, durable before anything is written to them.
 //

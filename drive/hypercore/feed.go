@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -108,6 +109,16 @@ func (f *Feed) Root() Head {
 	return f.head
 }
 
+// Roots returns the full roots of Root from left to right, which PutHead takes, and the signature over them. The caller owns both.
+func (f *Feed) Roots() (roots []Node, signature []byte) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.head.Length == 0 {
+		return nil, nil
+	}
+	return append([]Node(nil), f.roots...), append([]byte(nil), f.head.Signature[:]...)
+}
+
 // Forked returns the evidence of a fork that was ever seen, or nil.
 func (f *Feed) Forked() *ForkError {
 	f.mu.RLock()
@@ -173,28 +184,69 @@ func (f *Feed) Bitfield(start, length uint64) []byte {
 
 // Block returns block seq, or ErrNotStored. The caller owns it.
 func (f *Feed) Block(seq uint64) ([]byte, error) {
+	b, _, err := f.AppendBlocks([]byte{}, seq, 1) // nil is no block to who sends it on
+	return b, err
+}
+
+// AppendBlocks appends to dst the bytes of block seq, and of those behind it that are stored and have room in dst, count blocks at most. It returns dst and
+// the size of each block. ErrNotStored if seq is not here. The blocks are read at once, and nobody who writes waits for that.
+func (f *Feed) AppendBlocks(dst []byte, seq, count uint64) ([]byte, []int, error) {
+	f.mu.RLock()
+	at, sizes, err := f.place(seq, count, cap(dst)-len(dst))
+	f.mu.RUnlock()
+	if err != nil {
+		return dst, nil, err
+	}
+	total := 0
+	for _, size := range sizes {
+		total += size
+	}
+	was := len(dst)
+	dst = slices.Grow(dst, total)[:was+total]
+	err = readFull(f.files.data, dst[was:], int64(at))
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.block(seq)
+	for i := range sizes {
+		if !f.data.has(seq + uint64(i)) { // dropped meanwhile
+			return dst[:was], nil, fmt.Errorf("block %d of feed %s: %w", seq+uint64(i), f.key, ErrNotStored)
+		}
+	}
+	if err != nil {
+		return dst[:was], nil, fmt.Errorf("read block %d of feed %s: %w", seq, f.key, err)
+	}
+	return dst, sizes, nil
+}
+
+// place returns where block seq stands in the data file, and its size and those of the blocks behind it that are stored, up to count blocks and room bytes. Called
+// with mu held.
+func (f *Feed) place(seq, count uint64, room int) (at uint64, sizes []int, err error) {
+	for n := seq; n < seq+count && f.data.has(n); n++ {
+		leaf, err := f.node(2 * n)
+		if err != nil {
+			return 0, nil, err
+		}
+		if leaf.Size > MaxBlock {
+			return 0, nil, fmt.Errorf("block %d of feed %s has size %d: %w", n, f.key, leaf.Size, ErrDamaged)
+		}
+		if room -= int(leaf.Size); room < 0 && n > seq {
+			break
+		}
+		sizes = append(sizes, int(leaf.Size))
+	}
+	if len(sizes) == 0 {
+		return 0, nil, fmt.Errorf("block %d of feed %s: %w", seq, f.key, ErrNotStored)
+	}
+	at, err = f.byteOffset(seq)
+	return at, sizes, err
 }
 
 // block reads block seq. Called with mu held.
 func (f *Feed) block(seq uint64) ([]byte, error) {
-	if !f.data.has(seq) {
-		return nil, fmt.Errorf("block %d of feed %s: %w", seq, f.key, ErrNotStored)
-	}
-	at, err := f.byteOffset(seq)
+	at, sizes, err := f.place(seq, 1, 0)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := f.node(2 * seq)
-	if err != nil {
-		return nil, err
-	}
-	if leaf.Size > MaxBlock {
-		return nil, fmt.Errorf("block %d of feed %s has size %d: %w", seq, f.key, leaf.Size, ErrDamaged)
-	}
-	b := make([]byte, leaf.Size)
+	b := make([]byte, sizes[0])
 	if err := readFull(f.files.data, b, int64(at)); err != nil {
 		return nil, fmt.Errorf("read block %d of feed %s: %w", seq, f.key, err)
 	}
@@ -263,27 +315,39 @@ func (f *Feed) Sync(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
-		for p := range pages {
-			f.dirty[p] = struct{}{}
-		}
 		return fmt.Errorf("sync feed %s: %w", f.key, err)
 	}
 	f.committed = head
 	return nil
 }
 
-// flush makes data, tree and signatures durable, then the bitfield pages that speak of them. Called with writing held.
+// flush makes data, tree and signatures durable, then the bitfield pages that speak of them. If it cannot, the pages are changed still. If one of the
+// three cannot be synced the feed takes no more: the disk may have dropped what was put into it, and the next sync would not tell. Called with writing held.
 func (f *Feed) flush(pages map[uint64][]byte) error {
+	var err error
 	for _, file := range []File{f.files.data, f.files.tree, f.files.signatures} {
-		if err := file.Sync(); err != nil {
-			return err
-		}
+		err = errors.Join(err, file.Sync())
 	}
-	return f.writeBitfield(pages)
+	broken := err != nil
+	if !broken {
+		err = f.writeBitfield(pages)
+	}
+	if err == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for p := range pages {
+		f.dirty[p] = struct{}{}
+	}
+	if broken && f.broken == nil {
+		f.broken = errors.Join(ErrBroken, err)
+	}
+	return err
 }
 
 // Clear drops the blocks from from up to, not including, to from the disk. The tree keeps vouching for them, and a peer
-// may deliver them again.
+// may deliver them again. If it fails, what was dropped may still take its place on the disk: clearing the same blocks again frees it.
 func (f *Feed) Clear(ctx context.Context, from, to uint64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -291,51 +355,55 @@ func (f *Feed) Clear(ctx context.Context, from, to uint64) error {
 	f.writing.Lock()
 	defer f.writing.Unlock()
 	f.mu.Lock()
+	if f.broken != nil {
+		defer f.mu.Unlock()
+		return f.broken
+	}
 	to = min(to, f.head.Length)
-	type hole struct{ at, size int64 }
-	var holes []hole
 	for seq := from; seq < to; seq++ {
-		if !f.data.has(seq) {
-			continue
-		}
-		at, err := f.byteOffset(seq)
-		if err != nil {
-			f.mu.Unlock()
-			return err
-		}
-		leaf, err := f.node(2 * seq)
-		if err != nil {
-			f.mu.Unlock()
-			return err
-		}
 		f.setData(seq, false)
-		if k := len(holes); k > 0 && holes[k-1].at+holes[k-1].size == int64(at) {
-			holes[k-1].size += int64(leaf.Size)
-		} else {
-			holes = append(holes, hole{int64(at), int64(leaf.Size)})
-		}
 	}
 	pages := f.takeDirty()
 	f.mu.Unlock()
-	if err := f.flush(pages); err != nil {
+	if err := f.flush(pages); err != nil { // before the bytes go: a bit never speaks of a hole
 		return fmt.Errorf("clear in feed %s: %w", f.key, err)
 	}
-	f.mu.Lock() // a block that came back since must not be punched
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	for seq := from; seq < to; seq++ {
-		if f.data.has(seq) {
-			return nil
-		}
-	}
+	holes, err := f.holes(from, to)
 	for _, h := range holes {
-		if h.size == 0 {
-			continue
-		}
-		if err := f.files.data.Punch(h.at, h.size); err != nil {
-			return fmt.Errorf("clear in feed %s: %w", f.key, err)
-		}
+		err = errors.Join(err, f.files.data.Punch(h.at, h.size))
+	}
+	if err != nil {
+		return fmt.Errorf("clear in feed %s: %w", f.key, err)
 	}
 	return nil
+}
+
+// hole is bytes of the data file that no stored block needs.
+type hole struct{ at, size int64 }
+
+// holes returns where the blocks from from up to to lie that are not stored, as far as that is known. Called with mu held.
+func (f *Feed) holes(from, to uint64) (holes []hole, err error) {
+	for seq := from; seq < to; seq++ {
+		if f.data.has(seq) || !f.tree.has(2*seq) { // it came back since; or it was never here
+			continue
+		}
+		leaf, err := f.node(2 * seq)
+		if err != nil {
+			return holes, err
+		}
+		at, err := f.byteOffset(seq)
+		if err != nil {
+			return holes, err
+		}
+		if k := len(holes); k > 0 && holes[k-1].at+holes[k-1].size == int64(at) {
+			holes[k-1].size += int64(leaf.Size)
+		} else if leaf.Size > 0 {
+			holes = append(holes, hole{int64(at), int64(leaf.Size)})
+		}
+	}
+	return holes, nil
 }
 
 // Close releases the files. What was not synced may be lost. It is idempotent.

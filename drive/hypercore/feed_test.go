@@ -211,3 +211,50 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%+v\n%+v", r.Root(), w.Root())
 	}
 }
+
+// TestPutHead: a signed length is taken without a block, believed only with its signature, and compared with what is known.
+func TestPutHead(t *testing.T) {
+	secret := ed25519.NewKeyFromSeed(make([]byte, 32))
+	key := Key(secret.Public().(ed25519.PublicKey))
+	source := open(t, NewMemory(), key, secret)
+	other := open(t, NewMemory(), key, secret)
+	for i := range 20 {
+		appendAll(t, source, fmt.Append(nil, i))
+		appendAll(t, other, fmt.Append(nil, max(i, 12), "x"[:b2u(i >= 12)]))
+	}
+	roots, signature := source.Roots()
+	st := NewMemory()
+	reader := open(t, st, key, nil)
+	for name, lie := range map[string]func([]Node, []byte) ([]Node, []byte){
+		"no roots":          func(_ []Node, s []byte) ([]Node, []byte) { return nil, s },
+		"a root too few":    func(n []Node, s []byte) ([]Node, []byte) { return n[1:], s },
+		"another size":      func(n []Node, s []byte) ([]Node, []byte) { n[0].Size++; return n, s },
+		"another order":     func(n []Node, s []byte) ([]Node, []byte) { n[0], n[1] = n[1], n[0]; return n, s },
+		"another signature": func(n []Node, s []byte) ([]Node, []byte) { s[7] ^= 1; return n, s },
+		"no signature":      func(n []Node, _ []byte) ([]Node, []byte) { return n, nil },
+	} {
+		n, s := lie(source.Roots())
+		if err := reader.PutHead(t.Context(), n, s); !errors.Is(err, ErrBadProof) || reader.Len() != 0 {
+			t.Errorf("%s: length %d, %v", name, reader.Len(), err)
+		}
+	}
+	if err := reader.PutHead(t.Context(), roots, signature); err != nil || reader.Root() != source.Root() || reader.Have() != 0 {
+		t.Fatalf("length %d, %v", reader.Len(), err)
+	}
+	if err := reader.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again := open(t, st, key, nil); again.Root() != source.Root() {
+		t.Error("the length is gone when the feed is opened again")
+	}
+	for _, seq := range []uint64{0, 19, 7} {
+		copyBlock(t, source, reader, seq)
+	}
+	if err := reader.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	roots, signature = other.Roots()
+	if err := reader.PutHead(t.Context(), roots, signature); !errors.Is(err, ErrFork) || reader.Forked() == nil {
+		t.Errorf("another history: %v", err)
+	}
+}

@@ -33,7 +33,9 @@ func parentNode(a, b Node) Node {
 		a, b = b, a
 	}
 	size := a.Size + b.Size
-	return Node{Index: parent(a.Index), Hash: hashParts([]byte{1}, be64(size), a.Hash[:], b.Hash[:]), Size: size}
+	buf := append(make([]byte, 0, 1+8+2*32), 1)
+	buf = append(append(binary.BigEndian.AppendUint64(buf, size), a.Hash[:]...), b.Hash[:]...)
+	return Node{Index: parent(a.Index), Hash: blake2b.Sum256(buf), Size: size}
 }
 
 // treeHash is what a writer signs: H(02 || for each root: hash || index || size).
@@ -45,7 +47,7 @@ func treeHash(roots []Node) [32]byte {
 		buf = binary.BigEndian.AppendUint64(buf, r.Index)
 		buf = binary.BigEndian.AppendUint64(buf, r.Size)
 	}
-	return hashParts(buf)
+	return blake2b.Sum256(buf)
 }
 
 // DiscoveryKey names a feed without telling its key: BLAKE2b-256 keyed with the public key, over "hypercore"

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // maxProofNodes bounds a proof: siblings up to the top and the roots beside.
@@ -50,11 +51,7 @@ func (f *Feed) Put(ctx context.Context, seq uint64, value []byte, p Proof) error
 	case f.broken != nil:
 		return f.broken
 	case v.fork != nil:
-		if f.fork == nil {
-			f.fork = v.fork
-			return errors.Join(v.fork, f.writeFork())
-		}
-		return v.fork
+		return f.keepFork(v.fork)
 	case value != nil && f.data.has(seq):
 		return nil
 	}
@@ -62,6 +59,54 @@ func (f *Feed) Put(ctx context.Context, seq uint64, value []byte, p Proof) error
 		v.seen = v.bound()
 	}
 	return f.take(seq, value, &v)
+}
+
+// PutHead takes up a signed length without a block: roots are its full roots from left to right, as Roots gives them. It is how a store that is handed on
+// says how far a feed goes. A length that is not greater than ours changes nothing, but is compared as far as its roots are known. Errors are those of Put.
+func (f *Feed) PutHead(ctx context.Context, roots []Node, signature []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(roots) == 0 {
+		return fmt.Errorf("signed length without roots: %w", ErrBadProof)
+	}
+	if err := boundProof(0, Proof{Nodes: roots, Signature: signature}); err != nil {
+		return err
+	}
+	v := verifier{feed: f, top: roots[0], seen: []Node{roots[0]}, remaining: roots[1:], signature: signature}
+	if f.secret != nil {
+		f.writing.Lock()
+		defer f.writing.Unlock()
+	}
+	f.mu.RLock()
+	err := v.vouch()
+	f.mu.RUnlock()
+	if err == nil && !slices.Equal(v.roots, roots) {
+		err = fmt.Errorf("roots are not in order: %w", ErrBadProof)
+	}
+	if err != nil {
+		return fmt.Errorf("signed length of feed %s: %w", f.key, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.broken != nil:
+		return f.broken
+	case v.fork != nil:
+		return f.keepFork(v.fork)
+	case v.head.Length <= f.head.Length:
+		return nil // roots inside of our tree that are not known need siblings to be believed
+	}
+	return f.take(0, nil, &v)
+}
+
+// keepFork keeps the evidence of a fork, the first for good, and returns it. Called with mu held.
+func (f *Feed) keepFork(fork *ForkError) error {
+	if f.fork != nil {
+		return fork
+	}
+	f.fork = fork
+	return errors.Join(fork, f.writeFork())
 }
 
 // boundProof checks sizes before anything is computed.
@@ -97,6 +142,11 @@ func (v *verifier) run() error {
 	if err != nil || accepted { // further nodes then answer an older digest: they are not needed
 		return err
 	}
+	return v.vouch()
+}
+
+// vouch looks for the signature that vouches for top.
+func (v *verifier) vouch() error {
 	if err := v.checkSignature(); err != nil {
 		return err
 	}

@@ -312,21 +312,13 @@ func (e *rawEntry) resolve(v Version, list []hypercore.Key, content []byte) (*En
 	if err != nil {
 		return nil, err
 	}
-	out := &Entry{Version: v, Key: e.key, Value: e.value, Deleted: e.deleted, Inflate: e.inflate, raw: *e, list: list, trie: t, path: path(e.key, true)}
-	out.Clock = make(map[hypercore.Key]uint64, len(list))
-	for i, n := range e.clock {
-		out.Clock[list[i]] = n
-	}
-	for position, b := range t {
-		if position >= len(out.path) {
-			return nil, bad("trie position %d on a path of %d digits", position, len(out.path))
+	out := &Entry{Version: v, Key: e.key, Value: e.value, Deleted: e.deleted, Inflate: e.inflate, list: list, clock: e.clock, trie: t, path: path(e.key, true)}
+	for _, l := range t {
+		if int(l.position) >= len(out.path) {
+			return nil, bad("trie position %d on a path of %d digits", l.position, len(out.path))
 		}
-		for _, ps := range b {
-			for _, p := range ps {
-				if list[p.feed] == v.Feed && p.seq >= v.Seq {
-					return nil, bad("a pointer ahead, to block %d", p.seq)
-				}
-			}
+		if list[l.feed] == v.Feed && l.seq >= v.Seq {
+			return nil, bad("a pointer ahead, to block %d", l.seq)
 		}
 	}
 	if content != nil {
@@ -413,7 +405,7 @@ func sees(b, a *Entry) bool {
 	if b.Feed == a.Feed {
 		return b.Seq > a.Seq
 	}
-	return b.Clock[a.Feed] > a.Seq
+	return b.Clock(a.Feed) > a.Seq
 }
 
 // supersedes is sees without false claims: of two entries that both say they have seen the other, one lies, and neither counts.

@@ -34,15 +34,24 @@ type Entry struct {
 	Key     string
 	Value   []byte // nil: absent, which differs from empty
 	Deleted bool
-	Clock   map[hypercore.Key]uint64 // blocks seen of each feed of the list in force; a claim
-	Inflate uint64                   // block of the same feed that holds the list in force
-	Feeds   []hypercore.Key          // the list itself; only in an inflated entry
-	Content hypercore.Key            // the writer's content feed; only in an inflated entry, zero if it has none
+	Inflate uint64          // block of the same feed that holds the list in force
+	Feeds   []hypercore.Key // the list itself; only in an inflated entry
+	Content hypercore.Key   // the writer's content feed; only in an inflated entry, zero if it has none
 
-	raw  rawEntry
-	list []hypercore.Key // the list in force
-	trie trie
-	path []byte
+	list  []hypercore.Key // the list in force
+	clock []uint64        // blocks seen of each feed of it, as far as it goes
+	trie  trie
+	path  []byte
+}
+
+// Clock returns how many blocks of feed the writer says it had seen.
+func (e *Entry) Clock(feed hypercore.Key) uint64 {
+	for i, n := range e.clock {
+		if e.list[i] == feed {
+			return n
+		}
+	}
+	return 0
 }
 
 // rawEntry is the protobuf: numbers are relative to the list in force.
@@ -62,7 +71,8 @@ var header = append([]byte{0x0a, 0x07}, "hyperdb"...)
 
 // encode writes the fields in number order, as hyperdb's messages do.
 func (e *rawEntry) encode() []byte {
-	b := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), e.key)
+	b := make([]byte, 0, len(e.key)+len(e.value)+len(e.trie)+8*len(e.clock)+40*len(e.feeds)+64)
+	b = protowire.AppendString(protowire.AppendTag(b, 1, protowire.BytesType), e.key)
 	if e.value != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 2, protowire.BytesType), e.value)
 	}

@@ -84,9 +84,9 @@ func TestLongFeedOfFewBlocks(t *testing.T) {
 }
 
 func TestCrowdedTrieIsRefused(t *testing.T) {
-	tr := trie{0: new(bucket)}
+	var tr trie
 	for i := range uint64(maxShared + 1) {
-		tr[0][1] = append(tr[0][1], pointer{0, i + 1})
+		tr.add(0, 1, pointer{0, i + 1})
 	}
 	if _, err := decodeTrie(tr.encode(), 1); !errors.Is(err, ErrBadEntry) {
 		t.Error(err)

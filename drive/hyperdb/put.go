@@ -86,6 +86,7 @@ type batch struct {
 	inflate     uint64
 	listChanged bool
 	clock       []uint64
+	trie        trie // room for the one being made
 	blocks      [][]byte
 	written     []*Entry
 }
@@ -121,13 +122,14 @@ func keysOf(ws []*writer) []hypercore.Key {
 
 // put adds one entry over the current heads and becomes the only head.
 func (b *batch) put(key string, op Op) {
-	e := &Entry{Version: Version{b.db.local.Key, b.next}, Key: key, Value: op.Value, Deleted: op.Delete, path: path(key, true), trie: trie{}}
-	w := walk{batch: b, entry: e}
+	e := &Entry{Version: Version{b.db.local.Key, b.next}, Key: key, Value: op.Value, Deleted: op.Delete, path: path(key, true)}
+	w := walk{batch: b, entry: e, trie: b.trie[:0]}
 	for _, h := range b.heads {
 		w.from(0, h)
 	}
-	raw := &e.raw
-	*raw = rawEntry{key: key, value: op.Value, deleted: op.Delete, trie: e.trie.encode()}
+	b.trie = w.trie
+	e.trie = slices.Clone(w.trie)
+	raw := rawEntry{key: key, value: op.Value, deleted: op.Delete, trie: e.trie.encode()}
 	if b.listChanged {
 		b.listChanged, b.inflate = false, b.next
 		raw.feeds, e.Feeds = b.list, b.list
@@ -140,11 +142,7 @@ func (b *batch) put(key string, op Op) {
 	b.next++
 	b.clock[b.positions[b.db.local.Key]] = b.next
 	raw.clock = slices.Clone(b.clock)
-	e.Clock = make(map[hypercore.Key]uint64, len(b.list))
-	for i, k := range b.list {
-		e.Clock[k] = b.clock[i]
-	}
-	e.list = b.list
+	e.clock, e.list = raw.clock, b.list
 	b.blocks = append(b.blocks, raw.encode())
 	b.written = append(b.written, e)
 	b.heads = []*Entry{e}
@@ -154,6 +152,7 @@ func (b *batch) put(key string, op Op) {
 type walk struct {
 	batch *batch
 	entry *Entry
+	trie  trie // of entry
 	// taken is nil until a walker first splits: positions only grow, so no step can come twice before. One taken twice adds nothing;
 	// without this a web of pointers doubles the walkers at every digit.
 	taken map[step]bool
@@ -167,24 +166,22 @@ type step struct {
 
 // from follows the way of the new entry through the trie of head, from position i on.
 func (w *walk) from(i int, head *Entry) {
+	rest := head.trie.from(i)
 	for ; i < len(w.entry.path); i++ {
 		digit := w.entry.path[i]
-		at := head.trie[i]
-		if at != nil {
-			w.keepOthers(i, digit, head, at)
-		}
+		var at trie
+		at, rest = rest.at(i)
+		w.keepOthers(i, digit, head, at)
 		if i < len(head.path) && head.path[i] == digit && (digit < end || head.Key == w.entry.Key) {
 			continue
 		}
 		if i < len(head.path) {
 			w.keep(i, head.path[i], head.Version)
 		}
-		if at == nil || len(at[digit]) == 0 {
-			return
-		}
+		at = slices.DeleteFunc(slices.Clone(at), func(l link) bool { return l.digit != digit })
 		var ahead []*Entry
-		for _, p := range at[digit] {
-			if e := w.batch.follow(head, p); e != nil && w.take(step{i + 1, e.Version}, len(at[digit]) > 1) {
+		for _, l := range at {
+			if e := w.batch.follow(head, l.pointer); e != nil && w.take(step{i + 1, e.Version}, len(at) > 1) {
 				ahead = append(ahead, e)
 			}
 		}
@@ -195,6 +192,7 @@ func (w *walk) from(i int, head *Entry) {
 			w.from(i+1, e)
 		}
 		head = ahead[0]
+		rest = head.trie.from(i + 1)
 	}
 }
 
@@ -214,26 +212,24 @@ func (w *walk) take(s step, split bool) bool {
 }
 
 // keepOthers takes over the pointers that lead away from our own way.
-func (w *walk) keepOthers(i int, digit byte, head *Entry, at *bucket) {
-	for x, ps := range at {
-		if byte(x) == digit && digit != end {
+func (w *walk) keepOthers(i int, digit byte, head *Entry, at trie) {
+	for _, l := range at {
+		if l.digit == digit && digit != end {
 			continue
 		}
-		for _, p := range ps {
-			if x == end {
-				if e := w.batch.follow(head, p); e == nil || e.Key == w.entry.Key {
-					continue
-				}
+		if l.digit == end {
+			if e := w.batch.follow(head, l.pointer); e == nil || e.Key == w.entry.Key {
+				continue
 			}
-			w.keep(i, byte(x), Version{head.list[p.feed], p.seq})
 		}
+		w.keep(i, l.digit, Version{head.list[l.feed], l.seq})
 	}
 }
 
 // keep adds a pointer to v, if our list names its feed.
 func (w *walk) keep(i int, digit byte, v Version) {
 	if at, ok := w.batch.positions[v.Feed]; ok {
-		w.entry.trie.add(i, digit, pointer{at, v.Seq})
+		w.trie.add(i, digit, pointer{at, v.Seq})
 	}
 }
 

@@ -2,6 +2,7 @@ package hyperdb
 
 import (
 	"encoding/binary"
+	"slices"
 	"sort"
 )
 
@@ -11,52 +12,68 @@ type pointer struct {
 	seq  uint64
 }
 
-// bucket holds, for each of the digits 0 to 4, the entries that go on with it.
-type bucket [end + 1][]pointer
+// link says that pointer goes on with digit at a position of a path.
+type link struct {
+	position int32
+	digit    byte
+	pointer
+}
 
-// trie maps positions of a path to buckets.
-type trie map[int]*bucket
+// trie is the links of an entry, ascending by position and digit, and under one value in the order they came.
+type trie []link
+
+// from returns the links at position i and behind it.
+func (t trie) from(i int) trie {
+	return t[sort.Search(len(t), func(k int) bool { return int(t[k].position) >= i }):]
+}
+
+// at cuts the links at position i off, of links that begin there or behind it.
+func (t trie) at(i int) (at, rest trie) {
+	k := 0
+	for k < len(t) && int(t[k].position) == i {
+		k++
+	}
+	return t[:k], t[k:]
+}
 
 // add keeps p under digit at position once.
-func (t trie) add(position int, digit byte, p pointer) {
-	b := t[position]
-	if b == nil {
-		b = new(bucket)
-		t[position] = b
+func (t *trie) add(position int, digit byte, p pointer) {
+	l := link{int32(position), digit, p}
+	k := len(*t)
+	for ; k > 0 && (*t)[k-1].follows(l); k-- { // nearly always none
 	}
-	for _, q := range b[digit] {
-		if q == p {
+	for i := k; i > 0 && (*t)[i-1].position == l.position && (*t)[i-1].digit == digit; i-- {
+		if (*t)[i-1].pointer == p {
 			return
 		}
 	}
-	b[digit] = append(b[digit], p)
+	*t = slices.Insert(*t, k, l)
+}
+
+// follows reports whether l stands behind o whatever their pointers are.
+func (l link) follows(o link) bool {
+	return l.position > o.position || l.position == o.position && l.digit > o.digit
 }
 
 // encode writes, for each position, ascending: position, bits of the digits present, and for each digit its pointers as
 // feed<<1|more, seq (hyperdb 3.5.0, lib/trie-encoding.js).
 func (t trie) encode() []byte {
-	positions := make([]int, 0, len(t))
-	for i := range t {
-		positions = append(positions, i)
-	}
-	sort.Ints(positions)
-	b := []byte{}
-	for _, i := range positions {
+	b := make([]byte, 0, 8*len(t))
+	for len(t) > 0 {
+		var at trie
+		i := t[0].position
+		at, t = t.at(int(i))
 		bits := uint64(0)
-		for digit, ps := range t[i] {
-			if len(ps) > 0 {
-				bits |= 1 << digit
-			}
+		for _, l := range at {
+			bits |= 1 << l.digit
 		}
 		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(i)), bits)
-		for _, ps := range t[i] {
-			for k, p := range ps {
-				more := uint64(1)
-				if k == len(ps)-1 {
-					more = 0
-				}
-				b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.feed)<<1|more), p.seq)
+		for k, l := range at {
+			more := uint64(0)
+			if k+1 < len(at) && at[k+1].digit == l.digit {
+				more = 1
 			}
+			b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(l.feed)<<1|more), l.seq)
 		}
 	}
 	return b
@@ -64,7 +81,7 @@ func (t trie) encode() []byte {
 
 // decodeTrie decodes what encode wrote, for a list of feeds feeds long.
 func decodeTrie(b []byte, feeds int) (trie, error) {
-	t := trie{}
+	t := make(trie, 0, min(len(b)/4, 64))
 	d := trieDecoder{rest: b}
 	for pointers, last := 0, -1; len(d.rest) > 0; {
 		position, bits := d.next(), d.next()
@@ -73,13 +90,14 @@ func decodeTrie(b []byte, feeds int) (trie, error) {
 		}
 		last = int(position)
 		for digit := byte(0); digit <= end; digit++ {
+			first := len(t)
 			for more := bits >> digit & 1; more == 1; {
 				f, seq := d.next(), d.next()
 				more = f & 1
 				if pointers++; d.failed || f>>1 >= uint64(feeds) || seq == 0 || pointers > maxPointers {
 					return nil, bad("pointer to feed %d, block %d", f>>1, seq)
 				}
-				if t.add(int(position), digit, pointer{int(f >> 1), seq}); len(t[int(position)][digit]) > maxShared {
+				if t.add(int(position), digit, pointer{int(f >> 1), seq}); len(t)-first > maxShared {
 					return nil, bad("more than %d pointers under one value", maxShared)
 				}
 			}

@@ -2,6 +2,7 @@ package hyperdb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -261,11 +262,9 @@ func sameBlock(a, b []byte) bool {
 		return false
 	}
 	for _, t := range []trie{s, u} {
-		for _, bucket := range t {
-			for _, ps := range bucket {
-				slices.SortFunc(ps, func(a, b pointer) int { return (a.feed-b.feed)<<32 + int(a.seq) - int(b.seq) })
-			}
-		}
+		slices.SortFunc(t, func(a, b link) int {
+			return cmp.Or(cmp.Compare(a.position, b.position), cmp.Compare(a.digit, b.digit), cmp.Compare(a.feed, b.feed), cmp.Compare(a.seq, b.seq))
+		})
 	}
 	x.trie, y.trie = nil, nil
 	return reflect.DeepEqual(s, u) && reflect.DeepEqual(x, y)

@@ -25,8 +25,11 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// maxFrame bounds a frame, in bytes.
-const maxFrame = 64 << 20
+// maxFrame bounds a frame, and maxRoom what is kept to make frames in, in bytes.
+const (
+	maxFrame = 64 << 20
+	maxRoom  = 256 << 10
+)
 
 // Journal is an open journal. All methods may be called from many goroutines at once.
 type Journal struct {
@@ -39,6 +42,7 @@ type Journal struct {
 	size   int64
 	ready  int64 // length of the file
 	broken error
+	room   []byte // for the next frame
 
 	syncing sync.Mutex // one fsync at a time; taken before mu
 	synced  int64      // bytes that are durable; guarded by syncing
@@ -108,14 +112,18 @@ func (j *Journal) Append(frame []byte) error {
 	if j.broken != nil {
 		return j.broken
 	}
-	sealed, err := record.SealLocal(j.key, j.purpose(), frame)
+	b, err := record.AppendLocal(append(j.room[:0], 0, 0, 0, 0), j.key, j.purpose(), frame)
 	if err != nil {
 		return err
 	}
-	if len(sealed) > maxFrame {
-		return fmt.Errorf("journal frame of %d bytes", len(sealed))
+	n := len(b) - 4
+	if n > maxFrame {
+		return fmt.Errorf("journal frame of %d bytes", n)
 	}
-	b := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(sealed)), uint32(len(sealed))), sealed...)
+	binary.BigEndian.PutUint32(b, uint32(n))
+	if n < maxRoom {
+		j.room = b
+	}
 	if j.size+int64(len(b)) > j.ready {
 		j.lengthen(int64(len(b)))
 	}
@@ -129,6 +137,29 @@ func (j *Journal) Append(frame []byte) error {
 	j.frames++
 	j.size += int64(len(b))
 	return nil
+}
+
+// Note writes a frame even if the journal takes no more. It does not outlive the run of the system, but whoever replays the journal within that
+// finds it.
+func (j *Journal) Note(frame []byte) error {
+	j.mu.Lock()
+	broken := j.broken
+	j.broken = nil
+	j.mu.Unlock()
+	err := j.Append(frame)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if broken != nil {
+		j.broken = broken
+	}
+	return err
+}
+
+// Fail lets the journal take no more, because of err.
+func (j *Journal) Fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.broken = err
 }
 
 // zeros is what a file is made longer with: a quarter of what it holds, but at least shortest and at most all of zeros.
@@ -145,7 +176,7 @@ func (j *Journal) lengthen(n int64) {
 	j.ready = max(j.ready, j.size+n)
 }
 
-// Sync makes every frame that was appended before the call durable.
+// Sync makes every frame that was appended before the call durable. After one that failed all fail that have something to do: the journal takes no more.
 func (j *Journal) Sync() error {
 	j.mu.Lock()
 	want := j.size
@@ -156,8 +187,11 @@ func (j *Journal) Sync() error {
 		return nil
 	}
 	j.mu.Lock()
-	reached := j.size
+	reached, broken := j.size, j.broken
 	j.mu.Unlock()
+	if broken != nil { // a sync that succeeds behind one that failed says nothing
+		return broken
+	}
 	if err := j.file.Sync(); err != nil {
 		j.mu.Lock()
 		j.broken = fmt.Errorf("sync the journal: %w", err) // what the disk holds is unknown from here on
@@ -180,6 +214,16 @@ func (j *Journal) Size() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.size
+}
+
+// Discard frees the bytes of a journal that another one took the place of. Whoever still syncs it syncs nothing.
+func (j *Journal) Discard() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken == nil {
+		j.broken = errors.New("the journal was replaced")
+	}
+	_ = j.file.Truncate(0) // its name is gone: with the last who has it open the bytes go
 }
 
 // Close releases the file.

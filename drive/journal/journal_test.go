@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -115,4 +116,45 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("%q, then %q", got, again)
 		}
 	})
+}
+
+// forgetful is a file of which one sync fails; the next ones succeed.
+type forgetful struct {
+	hypercore.File
+	fail bool
+}
+
+func (f *forgetful) Sync() error {
+	if f.fail {
+		f.fail = false
+		return errors.New("injected")
+	}
+	return f.File.Sync()
+}
+
+// TestSyncThatFails: what was not durable is not said to be so by a later sync that succeeds, and the journal takes no more, except for notes.
+func TestSyncThatFails(t *testing.T) {
+	f := &forgetful{File: file(t, hypercore.NewMemory())}
+	j, _ := reopen(t, f, "a")
+	if err := errors.Join(j.Append([]byte("kept")), j.Sync(), j.Append([]byte("lost"))); err != nil {
+		t.Fatal(err)
+	}
+	f.fail = true
+	for range 2 {
+		if err := j.Sync(); err == nil || j.Err() == nil {
+			t.Errorf("synced: %v, %v", err, j.Err())
+		}
+	}
+	if err := j.Append([]byte("more")); err == nil {
+		t.Error("it took more")
+	}
+	if err := j.Note([]byte("note")); err != nil || j.Err() == nil {
+		t.Errorf("note: %v, %v", err, j.Err())
+	}
+	if err := j.Sync(); err == nil {
+		t.Error("synced after a note")
+	}
+	if _, got := reopen(t, f, "a"); !slices.Equal(got, []string{"kept", "lost", "note"}) {
+		t.Errorf("%q", got)
+	}
 }

@@ -16,7 +16,7 @@ const (
 	MaxXattr    = 64 << 10 // bytes of all attribute names and values together
 	MaxSize     = 1 << 55  // bytes of a file
 	MaxRecord   = 7 << 20  // bytes of an encoded record: it has to fit a block
-	maxWall     = 1 << 46  // ms: the year 4199
+	MaxWall     = 1 << 46  // ms of a stamp: the year 4199
 	maxKind     = BlockDevice
 	modeBits    = 0o7777
 	maxWriter   = 4096 // bytes of a writer's name
@@ -116,7 +116,7 @@ func history(f field, s *Stamp, replaces *[]Version) (known bool, err error) {
 			}
 			return true, nil
 		})
-		if s.Wall > maxWall {
+		if s.Wall > MaxWall {
 			err = fmt.Errorf("stamp %d: %w", s.Wall, ErrInvalid)
 		}
 		return true, err
@@ -150,7 +150,7 @@ func copyExactly(to, from []byte) error {
 
 // Encode returns the record's bytes, sealed by nobody yet. The caller owns them.
 func (d *Dirent) Encode() []byte {
-	b := appendBytes(nil, 1, []byte(d.Name))
+	b := appendBytes(make([]byte, 0, 64+len(d.Name)+44*len(d.Replaces)+len(d.Unknown)), 1, []byte(d.Name))
 	b = appendBytes(b, 2, d.Inode[:])
 	b = appendNum(b, 3, uint64(d.Kind))
 	b = appendNum(b, 4, boolNum(d.Removed))

@@ -11,7 +11,7 @@ import (
 
 // Encode returns the record's bytes, sealed by nobody yet. The caller owns them.
 func (n *Inode) Encode() []byte {
-	b := appendNum(nil, 1, uint64(n.Kind))
+	b := appendNum(make([]byte, 0, 160+44*len(n.Replaces)+24*len(n.Extents)+len(n.Target)+len(n.Unknown)), 1, uint64(n.Kind))
 	b = appendNum(b, 2, uint64(n.Mode))
 	b = appendNum(b, 3, uint64(n.UID))
 	b = appendNum(b, 4, uint64(n.GID))

@@ -53,6 +53,11 @@ type Stamp struct {
 	Logical uint32 // orders stamps of one millisecond
 }
 
+// Before reports whether s is the smaller stamp; writers may have equal ones.
+func (s Stamp) Before(o Stamp) bool {
+	return s.Wall < o.Wall || s.Wall == o.Wall && s.Logical < o.Logical
+}
+
 // Less is the total order of the merge rules: wall time, then the logical part, then the feed key, then seq.
 func Less(a Stamp, av Version, b Stamp, bv Version) bool {
 	switch {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -43,7 +44,7 @@ func (k *Keys) Seal(writer hypercore.Key, key string, plain []byte) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	return seal(e.Meta, k.Current, recordPlace(k.Current, writer, key), plain)
+	return seal(nil, e.Meta, k.Current, recordPlace(k.Current, writer, key), plain)
 }
 
 // Open opens a sealed record that stands in the feed of writer under the database key key. The caller owns the result.
@@ -68,7 +69,7 @@ func (k *Keys) SealBlock(feed hypercore.Key, inode ID, number uint64, plain []by
 	if err != nil {
 		return nil, err
 	}
-	return seal(e.Blocks, k.Current, blockPlace(k.Current, feed, inode, number), plain)
+	return seal(nil, e.Blocks, k.Current, blockPlace(k.Current, feed, inode, number), plain)
 }
 
 // OpenBlock opens what SealBlock sealed, in its place: sealed is the plain bytes' from now on.
@@ -88,6 +89,23 @@ func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []b
 	return plain, err
 }
 
+// OpenBlockInto opens what SealBlock sealed into dst, which must not overlap it, and returns how many bytes there are: BlockSize at most, and no more than dst has room for.
+func (k *Keys) OpenBlockInto(dst []byte, feed hypercore.Key, inode ID, number uint64, sealed []byte) (int, error) {
+	epoch, nonce, box, err := parseSealed(sealed)
+	if err != nil {
+		return 0, err
+	}
+	e, err := k.epoch(epoch)
+	if err != nil {
+		return 0, err
+	}
+	if size := len(box) - chacha20poly1305.Overhead; size > min(len(dst), BlockSize) {
+		return 0, fmt.Errorf("block of %d bytes: %w", size, ErrSealed)
+	}
+	plain, err := open(e.Blocks, dst[:0], nonce, box, blockPlace(epoch, feed, inode, number))
+	return len(plain), err
+}
+
 func recordPlace(epoch uint32, writer hypercore.Key, key string) []byte {
 	place := append([]byte("hyphafs record 1"), binary.BigEndian.AppendUint32(nil, epoch)...)
 	return append(append(place, writer[:]...), key...)
@@ -99,13 +117,13 @@ func blockPlace(epoch uint32, feed hypercore.Key, inode ID, number uint64) []byt
 	return binary.BigEndian.AppendUint64(place, number)
 }
 
-// seal is shared with SealLocal: version, epoch, random nonce, box.
-func seal(key [32]byte, epoch uint32, place, plain []byte) ([]byte, error) {
+// seal appends to dst. It is shared with SealLocal: version, epoch, random nonce, box.
+func seal(dst []byte, key [32]byte, epoch uint32, place, plain []byte) ([]byte, error) {
 	aead, err := chacha20poly1305.NewX(key[:])
 	if err != nil {
 		return nil, err
 	}
-	out := make([]byte, 0, len(plain)+SealOverhead)
+	out := slices.Grow(dst, len(plain)+SealOverhead)
 	out = binary.AppendUvarint(append(out, sealVersion), uint64(epoch))
 	at := len(out)
 	out = out[:at+chacha20poly1305.NonceSizeX]
@@ -145,7 +163,12 @@ func open(key [32]byte, dst, nonce, box, place []byte) ([]byte, error) {
 
 // SealLocal seals bytes that stay on this node (view, journal) under its local key. purpose says what they are and where they stand.
 func SealLocal(key [32]byte, purpose string, plain []byte) ([]byte, error) {
-	return seal(key, 0, []byte("hyphafs local 1"+purpose), plain)
+	return AppendLocal(nil, key, purpose, plain)
+}
+
+// AppendLocal is SealLocal behind the bytes of dst.
+func AppendLocal(dst []byte, key [32]byte, purpose string, plain []byte) ([]byte, error) {
+	return seal(dst, key, 0, []byte("hyphafs local 1"+purpose), plain)
 }
 
 // OpenLocal opens what SealLocal sealed.

@@ -54,6 +54,11 @@ func (v *View) foldInto(ctx context.Context, tx Tx, feed hypercore.Key, next uin
 	if err != nil {
 		return nil, err
 	}
+	clock, err := f.readClock(feed)
+	if err != nil {
+		return nil, err
+	}
+	f.clock = clock
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -71,6 +76,9 @@ func (v *View) foldInto(ctx context.Context, tx Tx, feed hypercore.Key, next uin
 	if next > position {
 		f.put(feedRow(rowPosition, feed), binary.BigEndian.AppendUint64(nil, next))
 	}
+	if f.clock != clock {
+		f.put(feedRow(rowClock, feed), f.clock.encode())
+	}
 	if err := f.settle(); err != nil {
 		return nil, fmt.Errorf("settle blocks %d to %d of %s: %w", position, next, feed, err)
 	}
@@ -83,6 +91,7 @@ type fold struct {
 	*txn
 	feed    hypercore.Key
 	seq     uint64
+	clock   Clock
 	edited  []place            // slots that may change, in the order they were first met
 	before  map[place]picture  // of each of these, what it was
 	ids     map[record.ID]bool // inodes that may be shown elsewhere than before
@@ -95,6 +104,15 @@ type fold struct {
 type picture struct {
 	names map[string]record.ID
 	size  size
+}
+
+func (p picture) shows(id record.ID) bool {
+	for _, shown := range p.names {
+		if shown == id {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *View) fold(tx Tx, feed hypercore.Key) *fold {
@@ -164,18 +182,21 @@ func (f *fold) entry(e Entry) error {
 		if err != nil {
 			return err
 		}
+		f.clock.saw(d.Stamp)
 		return f.takeDirent(place{k.ID, t}, version, d)
 	case record.Inodes:
 		n, err := record.DecodeInode(plain)
 		if err != nil {
 			return err
 		}
+		f.clock.saw(n.Stamp)
 		return f.takeInode(k.ID, version, n)
 	default:
 		w, err := record.DecodeWriter(plain)
 		if err != nil {
 			return err
 		}
+		f.clock.saw(w.Stamp)
 		return f.takeWriter(k.Feed, version, w)
 	}
 }
@@ -197,25 +218,27 @@ func (f *fold) takeDirent(p place, version record.Version, d *record.Dirent) err
 		h.dir = true
 		f.dirtyH[d.Inode] = true
 	}
-	if err := f.name(d.Inode, p, head[*record.Dirent]{version, d}, is[d.Inode]); err != nil {
+	if err := f.name(d.Inode, p, head[*record.Dirent]{version, d}, is.of(d.Inode)); err != nil {
 		return err
 	}
-	for id, o := range was {
-		if id != d.Inode && is[id] != o {
-			if err := f.name(id, p, o, is[id]); err != nil {
+	for _, o := range was {
+		id := o.record.Inode
+		now := is.of(id)
+		if id != d.Inode && now != o {
+			if err := f.name(id, p, o, now); err != nil {
 				return err
 			}
 		}
-		if is[id].record == nil {
+		if now.record == nil {
 			s.hide(id, false)
-			if err := f.add(idRow(rowLive, id), -1); err != nil {
+			if err := f.add(aboutRow(rowLive, id), -1); err != nil {
 				return err
 			}
 		}
 	}
-	for id := range is {
-		if was[id].record == nil {
-			if err := f.add(idRow(rowLive, id), 1); err != nil {
+	for _, o := range is {
+		if id := o.record.Inode; was.of(id).record == nil {
+			if err := f.add(aboutRow(rowLive, id), 1); err != nil {
 				return err
 			}
 		}

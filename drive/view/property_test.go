@@ -267,8 +267,8 @@ func TestSubdirs(t *testing.T) {
 					want++
 				}
 			}
-			if n, ok, err := v.Subdirs(dir); err != nil || ok && n != want || !ok && !merged {
-				rt.Fatalf("%s: %d directories, listed %d, %v %v", dir, n, want, ok, err)
+			if c, err := v.Counts(dir, true); err != nil || c.Counted && c.Subdirs != want || !c.Counted && !merged {
+				rt.Fatalf("%s: %+v, listed %d directories, %v", dir, c, want, err)
 			}
 		}
 	})

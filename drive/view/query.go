@@ -37,8 +37,12 @@ type entity struct {
 
 // entities lists what s shows, the winner first. Guests have no Versions yet, see complete.
 func (s *slot) entities() []entity {
+	if len(s.heads.heads)+len(s.guests) == 0 {
+		return nil
+	}
 	out := make([]entity, 0, len(s.heads.heads)+len(s.guests))
-	for id, o := range s.live() {
+	for _, o := range s.live() {
+		id := o.record.Inode
 		if _, hidden := slices.BinarySearchFunc(s.hidden, id, compareIDs); hidden {
 			continue
 		}
@@ -194,6 +198,9 @@ func (t *txn) shownAt(p place) (map[string]record.ID, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o, ok := s.alone(); ok {
+		return map[string]record.ID{o.record.Name: o.record.Inode}, nil
+	}
 	es := s.entities()
 	if len(es) == 0 {
 		return nil, nil
@@ -215,7 +222,7 @@ func (t *txn) eachPlace(id record.ID, fn func(place) error) error {
 		return err
 	}
 	if h.dir {
-		n, err := t.count(idRow(rowLive, id))
+		n, err := t.count(aboutRow(rowLive, id))
 		if err != nil || n == 0 && !h.guest {
 			return err
 		}
@@ -223,6 +230,25 @@ func (t *txn) eachPlace(id record.ID, fn func(place) error) error {
 	}
 	if h.guest {
 		return fn(h.at)
+	}
+	if t.changed != nil { // what a fold changed is at hand, and nearly always all
+		live, err := t.count(aboutRow(rowLive, id))
+		if err != nil {
+			return err
+		}
+		for _, n := range t.named[id] {
+			live -= uint64(b2i(n.live.record != nil))
+		}
+		if live == 0 {
+			for p, n := range t.named[id] {
+				if n.live.record != nil {
+					if err := fn(p); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}
 	}
 	return t.eachNamed(id, func(p place, n named) error {
 		if n.live.record == nil {

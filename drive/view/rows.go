@@ -13,28 +13,30 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// Row keys: one letter, then fixed-size parts.
+// Row keys: one letter, then fixed-size parts; what is known of one inode stands together, with the letter that says what behind the inode's id.
 const (
 	rowFormat   = '!' // the layout of the rows
 	rowDirent   = 'd' // directory, token           -> slot, if it shows something
 	rowDead     = 'D' // directory, token           -> slot, if it shows nothing: listing a directory costs what it shows
-	rowInode    = 'f' // inode                      -> heads of the inode
-	rowWriter   = 'n' // writer feed                -> heads of its description
-	rowNamed    = 'r' // inode, directory, token    -> named
-	rowLive     = 'l' // inode                      -> number of keys where a live head names it
-	rowHome     = 'h' // directory, or an inode that is shown where no live head names it -> home
+	rowAbout    = 'i' // inode, and one of these letters:
+	rowInode    = 'f' //                            -> heads of the inode
+	rowNamed    = 'r' // directory, token           -> named
+	rowLive     = 'l' //                            -> number of keys where a live head names it
+	rowHome     = 'h' // of a directory, or an inode that is shown where no live head names it -> home
+	rowChildren = 's' // of a directory             -> number of entries shown in it
+	rowSubdirs  = 'b' // of a directory             -> number of directories shown in it
 	rowFallen   = 'x' // directory that fell out of a cycle
-	rowChildren = 's' // directory                  -> number of entries shown in it
-	rowSubdirs  = 'b' // directory                  -> number of directories shown in it
+	rowWriter   = 'n' // writer feed                -> heads of its description
 	rowKept     = 'c' // inode with several live heads
 	rowShared   = 'm' // directory, token           -> key that shows several entries
 	rowPosition = 'p' // feed                       -> next block to fold
+	rowClock    = 'k' // feed                       -> Clock
 	rowWriters  = 'w' // the writers known, in order
 	rowTotals   = 't' // inodes and bytes, keys with merged directories
 )
 
 // format numbers the layout of the rows and the rules that fill them: a view of another one is dropped and folded again.
-const format = 2
+const format = 3
 
 // token is a name token as bytes.
 type token [16]byte
@@ -62,10 +64,15 @@ func (p place) row(letter byte) []byte {
 	return append(append([]byte{letter}, p.dir[:]...), p.token[:]...)
 }
 
-func idRow(letter byte, id record.ID) []byte { return append([]byte{letter}, id[:]...) }
+func idRow(letter byte, id record.ID) []byte {
+	return append(append(make([]byte, 0, 1+len(id)+1+placeLen), letter), id[:]...)
+}
+
+// aboutRow is the row of what letter says of id.
+func aboutRow(letter byte, id record.ID) []byte { return append(idRow(rowAbout, id), letter) }
 
 func namedRow(id record.ID, p place) []byte {
-	return append(append(idRow(rowNamed, id), p.dir[:]...), p.token[:]...)
+	return append(append(aboutRow(rowNamed, id), p.dir[:]...), p.token[:]...)
 }
 
 func feedRow(letter byte, feed hypercore.Key) []byte { return append([]byte{letter}, feed[:]...) }
@@ -274,8 +281,10 @@ func (t *txn) withoutSpent(row, plain []byte) ([]byte, error) {
 		}
 		s.claims, err = t.unspent(s.claims)
 		return s.encode(), err
-	case rowInode:
-		return pruned(t, inodes, plain)
+	case rowAbout:
+		if row[1+len(record.ID{})] == rowInode {
+			return pruned(t, inodes, plain)
+		}
 	case rowWriter:
 		return pruned(t, writers, plain)
 	}

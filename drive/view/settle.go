@@ -216,7 +216,7 @@ func (t *txn) gone(id record.ID) (bool, error) {
 	if err != nil || !h.dir {
 		return true, err
 	}
-	n, err := t.count(idRow(rowLive, id))
+	n, err := t.count(aboutRow(rowLive, id))
 	return n == 0, err
 }
 
@@ -281,14 +281,14 @@ func (q *shows) recount(p place) error {
 	}
 	is := s.size()
 	q.counted[p] = is
-	if err := q.add(idRow(rowSubdirs, p.dir), is.dirs-was.dirs); err != nil {
+	if err := q.add(aboutRow(rowSubdirs, p.dir), is.dirs-was.dirs); err != nil {
 		return err
 	}
 	if is.entries == was.entries {
 		return nil
 	}
 	q.push(p.dir)
-	return q.add(idRow(rowChildren, p.dir), is.entries-was.entries)
+	return q.add(aboutRow(rowChildren, p.dir), is.entries-was.entries)
 }
 
 // show makes id a guest where it has to be shown although no live head says so, or takes it away from where it need not be any more.
@@ -341,7 +341,7 @@ func (q *shows) change(p place, edit func(*slot)) error {
 // wanted returns where id has to be a guest, nil if nowhere: a directory that does not stand at an entry and an inode that no entry names, if a head of
 // it was not deleted or, in a directory, something is shown.
 func (q *shows) wanted(id record.ID, h *home) (*guest, place, error) {
-	n, err := q.count(idRow(rowLive, id))
+	n, err := q.count(aboutRow(rowLive, id))
 	if err != nil || n > 0 && !h.dir {
 		return nil, place{}, err
 	}
@@ -362,7 +362,7 @@ func (q *shows) wanted(id record.ID, h *home) (*guest, place, error) {
 	if err != nil {
 		return nil, h.at, err
 	}
-	if s.live()[id].record != nil {
+	if s.live().of(id).record != nil {
 		return nil, h.at, nil
 	}
 	entry, ok, err := q.namedAt(id, h.entry)
@@ -390,7 +390,7 @@ func (q *shows) alive(id record.ID, h *home) (bool, error) {
 	if liveHeads(heads) > 0 || !h.dir {
 		return liveHeads(heads) > 0, nil
 	}
-	n, err := q.count(idRow(rowChildren, id))
+	n, err := q.count(aboutRow(rowChildren, id))
 	return n > 0, err
 }
 

@@ -113,16 +113,34 @@ func (s *slot) leave(id record.ID) {
 	s.guests = slices.DeleteFunc(s.guests, func(g guest) bool { return g.id() == id })
 }
 
-// live lists the inodes that live heads name, each with its greatest head.
-func (s *slot) live() map[record.ID]head[*record.Dirent] {
-	best := map[record.ID]head[*record.Dirent]{}
-	for _, o := range s.heads.heads {
-		b, ok := best[o.record.Inode]
-		if !o.record.Removed && (!ok || less(b, o)) {
-			best[o.record.Inode] = o
+// living is the inodes that live heads of a key name, each with its greatest head; nearly always one at most.
+type living []head[*record.Dirent]
+
+// of returns the head that names id; its record is nil if there is none.
+func (l living) of(id record.ID) (o head[*record.Dirent]) {
+	for _, o := range l {
+		if o.record.Inode == id {
+			return o
 		}
 	}
-	return best
+	return o
+}
+
+// live lists the inodes that live heads name, each with its greatest head.
+func (s *slot) live() (l living) {
+	for _, o := range s.heads.heads {
+		if o.record.Removed {
+			continue
+		}
+		i := slices.IndexFunc(l, func(x head[*record.Dirent]) bool { return x.record.Inode == o.record.Inode })
+		switch {
+		case i < 0:
+			l = append(l, o)
+		case less(l[i], o):
+			l[i] = o
+		}
+	}
+	return l
 }
 
 // naming lists the versions of the heads that name id, deletions among them.
@@ -135,10 +153,21 @@ func (s *slot) naming(id record.ID) (versions []record.Version) {
 	return versions
 }
 
+// alone returns the live head of a key that has no other head and shows that one, which is nearly always so.
+func (s *slot) alone() (o head[*record.Dirent], ok bool) {
+	if len(s.heads.heads) != 1 || len(s.hidden)+len(s.guests) > 0 || s.heads.heads[0].record.Removed {
+		return o, false
+	}
+	return s.heads.heads[0], true
+}
+
 // size is what a slot adds to the counters.
 type size struct{ entries, dirs, merged int }
 
 func (s *slot) size() (z size) {
+	if o, ok := s.alone(); ok {
+		return size{entries: 1, dirs: b2i(o.record.Kind == record.Dir)}
+	}
 	for _, e := range s.entities() {
 		z.entries++
 		z.dirs += b2i(e.Kind == record.Dir)

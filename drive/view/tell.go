@@ -92,6 +92,9 @@ func (t *teller) key(p place) error {
 // appeared tells of the names of an inode whose first record arrived: until now who asked for them was told that there is nothing, and may remember it.
 func (t *teller) appeared(id record.ID) error {
 	return t.eachPlace(id, func(p place) error {
+		if before, edited := t.before[p]; edited && !t.merged && !before.shows(id) {
+			return nil // if it is shown there now, key told that
+		}
 		is, _, err := t.groupsOf(p.dir)
 		if err != nil {
 			return err

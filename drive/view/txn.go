@@ -106,7 +106,7 @@ func (t *txn) inode(id record.ID) (*heads[*record.Inode], error) {
 	if t.changed != nil && t.inodes[id] != nil {
 		return t.inodes[id], nil
 	}
-	b, err := t.get(idRow(rowInode, id))
+	b, err := t.get(aboutRow(rowInode, id))
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (t *txn) home(id record.ID) (*home, error) {
 	if t.changed != nil && t.homes[id] != nil {
 		return t.homes[id], nil
 	}
-	b, err := t.get(idRow(rowHome, id))
+	b, err := t.get(aboutRow(rowHome, id))
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (t *txn) eachNamed(id record.ID, fn func(place, named) error) error {
 			return err
 		}
 	}
-	prefix := idRow(rowNamed, id)
+	prefix := aboutRow(rowNamed, id)
 	return t.scan(prefix, func(row, plain []byte) (bool, error) {
 		p := parsePlace(row[len(prefix):])
 		if _, ok := changed[p]; ok {
@@ -244,7 +244,7 @@ func (t *txn) flush() error {
 	for p := range t.dirtyS {
 		s := t.slots[p]
 		letter, plain := byte(rowDead), s.encode()
-		if len(s.entities()) > 0 {
+		if s.size().entries > 0 {
 			letter = rowDirent
 		}
 		if len(plain) == 0 {
@@ -258,10 +258,10 @@ func (t *txn) flush() error {
 		}
 	}
 	for id := range t.dirtyI {
-		t.put(idRow(rowInode, id), t.inodes[id].encode(inodes))
+		t.put(aboutRow(rowInode, id), t.inodes[id].encode(inodes))
 	}
 	for id := range t.dirtyH {
-		t.put(idRow(rowHome, id), t.homes[id].encode())
+		t.put(aboutRow(rowHome, id), t.homes[id].encode())
 	}
 	for id, places := range t.named {
 		for p, n := range places {

@@ -112,43 +112,68 @@ type InodeState struct {
 	Version  record.Version   // of the head shown
 	Replaces []record.Version // what a change of what is shown replaces: the head shown, and deletions that lost against it
 	Kept     int              // further live heads
-	Nlink    int              // entries shown that name it: of a directory 1, or 0 if it is not shown
+	Counts
+}
+
+// Counts is how often an inode is shown, and of a directory what is shown in it.
+type Counts struct {
+	Nlink   int  // entries shown that name it: of a directory 1, or 0 if it is not shown
+	Subdirs int  // directories that it shows
+	Counted bool // Subdirs is known: in merged directories nobody counted them
 }
 
 // Inode returns an inode that some entry names or named. ErrNotExist if there is no record of it.
 func (v *View) Inode(id record.ID) (s InodeState, err error) {
 	err = v.read(func(t *txn) error {
-		h, err := t.inode(id)
-		if err != nil {
-			return err
-		}
-		o, _, ok := h.winner(inodes)
-		if !ok {
-			return fmt.Errorf("inode %s: %w", id, ErrNotExist)
-		}
-		s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(h)-1, 0)}
-		for _, x := range h.heads {
-			if x.version == o.version || x.record.Removed {
-				s.Replaces = append(s.Replaces, x.version)
-			}
-		}
-		s.Nlink, err = t.nlink(id)
+		s, err = t.inodeState(id)
 		return err
 	})
 	return s, err
 }
 
-// Nlink returns how many entries shown name id, also before a record of it was folded.
-func (v *View) Nlink(id record.ID) (n int, err error) {
+func (t *txn) inodeState(id record.ID) (s InodeState, err error) {
+	h, err := t.inode(id)
+	if err != nil {
+		return s, err
+	}
+	o, _, ok := h.winner(inodes)
+	if !ok {
+		return s, fmt.Errorf("inode %s: %w", id, ErrNotExist)
+	}
+	s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(h)-1, 0)}
+	for _, x := range h.heads {
+		if x.version == o.version || x.record.Removed {
+			s.Replaces = append(s.Replaces, x.version)
+		}
+	}
+	s.Counts, err = t.counts(id, s.Kind == record.Dir)
+	return s, err
+}
+
+// Counts counts what is shown of id, a directory or not, also before a record of it was folded.
+func (v *View) Counts(id record.ID, dir bool) (c Counts, err error) {
 	err = v.read(func(t *txn) error {
-		n, err = t.nlink(id)
+		c, err = t.counts(id, dir)
 		return err
 	})
-	return n, err
+	return c, err
+}
+
+func (t *txn) counts(id record.ID, dir bool) (c Counts, err error) {
+	if c.Nlink, err = t.nlink(id); err != nil || !dir {
+		return c, err
+	}
+	dirs, err := t.members(id)
+	if err != nil || len(dirs) > 1 {
+		return c, err
+	}
+	n, err := t.count(aboutRow(rowSubdirs, id))
+	c.Subdirs, c.Counted = int(n), true
+	return c, err
 }
 
 func (t *txn) nlink(id record.ID) (int, error) {
-	n, err := t.count(idRow(rowLive, id))
+	n, err := t.count(aboutRow(rowLive, id))
 	if err != nil {
 		return 0, err
 	}
@@ -159,41 +184,44 @@ func (t *txn) nlink(id record.ID) (int, error) {
 	return int(n), err
 }
 
-// Subdirs returns how many directories dir shows; ok is false for merged directories, in which nobody counted them.
-func (v *View) Subdirs(dir record.ID) (n int, ok bool, err error) {
-	err = v.read(func(t *txn) error {
-		dirs, err := t.members(dir)
-		if err != nil || len(dirs) > 1 {
-			return err
-		}
-		ok = true
-		count, err := t.count(idRow(rowSubdirs, dir))
-		n = int(count)
-		return err
-	})
-	return n, ok, err
-}
-
 // Lookup returns what name means in dir. ErrNotExist if nothing is shown there.
 func (v *View) Lookup(dir record.ID, name string) (s EntryState, err error) {
 	err = v.read(func(t *txn) error {
-		dirs, err := t.members(dir)
-		if err != nil {
+		s, err = t.find(dir, name)
+		return err
+	})
+	return s, err
+}
+
+// LookupInode is Lookup and Inode of what was found; of that there may be no record yet, then it is zero.
+func (v *View) LookupInode(dir record.ID, name string) (e EntryState, s InodeState, err error) {
+	err = v.read(func(t *txn) error {
+		if e, err = t.find(dir, name); err != nil {
 			return err
 		}
-		es, err := t.lookup(dirs, name)
-		if err != nil {
-			return err
+		if s, err = t.inodeState(e.ID); errors.Is(err, ErrNotExist) {
+			return nil
 		}
-		if len(es) > 0 {
-			err := t.complete(&es[0])
-			s = es[0].EntryState
-			return err
-		}
-		if !strings.Contains(name, " (conflict, ") {
-			return fmt.Errorf("%q in %s: %w", name, dir, ErrNotExist)
-		}
-		return t.list(dir, true, func(e *entity) error {
+		return err
+	})
+	return e, s, err
+}
+
+func (t *txn) find(dir record.ID, name string) (s EntryState, err error) {
+	dirs, err := t.members(dir)
+	if err != nil {
+		return s, err
+	}
+	es, err := t.lookup(dirs, name)
+	if err != nil {
+		return s, err
+	}
+	if len(es) > 0 {
+		err := t.complete(&es[0])
+		return es[0].EntryState, err
+	}
+	if strings.Contains(name, " (conflict, ") {
+		err = t.list(dir, true, func(e *entity) error {
 			if e.Name != name {
 				return nil
 			}
@@ -201,7 +229,7 @@ func (v *View) Lookup(dir record.ID, name string) (s EntryState, err error) {
 			s = e.EntryState
 			return err
 		})
-	})
+	}
 	if err == nil && s.Name == "" {
 		err = fmt.Errorf("%q in %s: %w", name, dir, ErrNotExist)
 	}
@@ -314,7 +342,7 @@ func (v *View) Empty(dir record.ID) (empty bool, err error) {
 		}
 		empty = true
 		for _, d := range dirs {
-			n, err := t.count(idRow(rowChildren, d))
+			n, err := t.count(aboutRow(rowChildren, d))
 			if err != nil {
 				return err
 			}

@@ -30,13 +30,10 @@ func (l *Log) Crash(n int, loss Loss, rng *rand.Rand) *Disk {
 		}
 		return d
 	}
-	bytes, names := map[uint64]int{}, map[uint64]int{} // inode -> the operation up to which it is durable
-	last := 0
+	stored := l.stored(n)
+	names, last := map[uint64]int{}, 0 // directory -> the operation up to which its names are durable
 	for i := range l.Ops[:n] {
-		switch op := &l.Ops[i]; op.Kind {
-		case Sync:
-			bytes[op.Ino] = i
-		case SyncDir:
+		if op := &l.Ops[i]; op.Kind == SyncDir {
 			names[op.Ino], last = i, i
 		}
 	}
@@ -59,7 +56,7 @@ func (l *Log) Crash(n int, loss Loss, rng *rand.Rand) *Disk {
 				d.Apply(&lost)
 			}
 		case Write, Truncate, Punch:
-			if i < bytes[op.Ino] {
+			if stored[i] {
 				d.Apply(op)
 			} else if rng.IntN(100) < loss.Keep {
 				d.Apply(torn(op, d, loss, rng))
@@ -71,6 +68,22 @@ func (l *Log) Crash(n int, loss Loss, rng *rand.Rand) *Disk {
 		}
 	}
 	return d
+}
+
+// stored tells of the first n operations which ones an fsync made durable: one behind them, without one between that failed.
+func (l *Log) stored(n int) []bool {
+	out, synced := make([]bool, n), map[uint64]bool{}
+	for i := n - 1; i >= 0; i-- {
+		switch op := &l.Ops[i]; op.Kind {
+		case Sync:
+			synced[op.Ino] = true
+		case Drop:
+			synced[op.Ino] = false
+		default:
+			out[i] = synced[op.Ino]
+		}
+	}
+	return out
 }
 
 // sector is what a disk writes at once, in bytes.

@@ -24,10 +24,11 @@ const (
 	Punch                    // Ino, Off, Size
 	Sync                     // Ino: its bytes and size are durable
 	SyncDir                  // Ino: its names are durable
+	Drop                     // Ino: an fsync failed, and no later one stores the changes of bytes that it was to store
 	Read                     // never recorded; for rules
 )
 
-// Op is one change of a Disk, or the end of an fsync.
+// Op is one change of a Disk, or the end of an fsync, good or not.
 type Op struct {
 	Kind   Kind
 	Ino    uint64

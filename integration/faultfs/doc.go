@@ -16,6 +16,10 @@
 // the file is longer, as file systems do that allocate before they write; truncations; names. With Loss.Ordered names behave as on a journalling file system: of all changes of
 // names a beginning is kept, which reaches at least to the last one that was fsynced.
 //
+// An fsync of a file that fails, and stored nothing, drops what it was to store, as kernels do: the bytes can still be read, but no later fsync of the file makes them
+// durable; only writing them again and an fsync behind that do. Of a directory whose fsync fails the next one makes all names durable, since file systems keep
+// names in journals that end with their first failure.
+//
 // # The serving process
 //
 // Start runs the test binary again with an environment variable at which Serve, called first in TestMain, serves the mount and does not return. The two

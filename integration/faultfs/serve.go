@@ -64,7 +64,11 @@ func (s *server) do(ino uint64, op Op) fuse.Status {
 	if s.rule.matches(op.Kind, s.path(ino)) {
 		if r, ok := s.rule.hit(); ok && r.Errno != 0 {
 			failing = fuse.Status(r.Errno)
-			if !r.Stored {
+			switch {
+			case r.Stored:
+			case op.Kind == Sync:
+				op.Kind = Drop
+			default:
 				return failing
 			}
 		}

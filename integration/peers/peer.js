@@ -8,6 +8,7 @@ const readline = require('readline')
 const sodium = require('sodium-universal')
 const hyperdb = require('hyperdb')
 const ram = require('random-access-memory')
+const websocket = require('websocket-stream')
 const { seal, open } = require('./secure')
 const unseal = require('./unseal')
 
@@ -77,6 +78,13 @@ const commands = {
   },
   async connect ({ port }) {
     const socket = net.connect(port, '127.0.0.1')
+    await new Promise((resolve, reject) => { socket.on('connect', resolve); socket.on('error', reject) })
+    carry(socket)
+    return {}
+  },
+  // As the browser node of 2019 connects to its always-on node; url names the read key.
+  async connectWebSocket ({ url }) {
+    const socket = websocket(url, { perMessageDeflate: false })
     await new Promise((resolve, reject) => { socket.on('connect', resolve); socket.on('error', reject) })
     carry(socket)
     return {}

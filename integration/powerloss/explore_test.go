@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -63,24 +64,24 @@ func TestEveryInstant(t *testing.T) {
 func seedOf(t *testing.T, seed uint64) (points uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	e := &explorer{t: t, m: newModel(), scratch: scratchDir(t)}
-	disk, boot := faultfs.NewDisk(), "first"
+	e.log = &faultfs.Log{Base: faultfs.NewDisk()}
+	boot := "first"
 	for k := range lives {
-		e.log = live(t, e.m, disk, boot, rng, steps)
+		e.born = len(e.log.Ops)
+		e.log.Ops = append(e.log.Ops, live(t, e.m, e.log, boot, rng, steps)...)
 		if err := e.learn(); err != nil {
 			t.Fatal(err)
 		}
 		e.run(seed, k, boot)
-		points += uint64(len(e.log.Ops)) + 1
+		points += uint64(len(e.log.Ops)-e.born) + 1
 		if t.Failed() {
 			return points
 		}
-		loss := e.loss(rng)
-		if n := len(e.log.Ops); loss == faultfs.Kept {
-			disk = e.log.Crash(n, loss, rng)
-		} else {
-			disk, boot = e.log.Crash(n, loss, rng), fmt.Sprint("boot ", k)
+		if loss := e.loss(rng); loss != faultfs.Kept { // else the system runs on, and what was not fsynced may be lost yet
+			e.log = &faultfs.Log{Base: e.log.Crash(len(e.log.Ops), loss, rng)}
+			boot = fmt.Sprint("boot ", k)
+			e.nextBoot()
 		}
-		e.nextLife(loss == faultfs.Kept)
 	}
 	return points
 }
@@ -89,7 +90,8 @@ func seedOf(t *testing.T, seed uint64) (points uint64) {
 type explorer struct {
 	t       *testing.T
 	m       *model
-	log     *faultfs.Log
+	log     *faultfs.Log // since the system runs
+	born    int          // the length of log when this life began
 	scratch string
 	heads   []exposure          // what peers may have seen, and when; ascending
 	blocks  map[string][][]byte // feed -> its blocks at the end of this life
@@ -120,8 +122,9 @@ func (e *explorer) loss(rng *rand.Rand) faultfs.Loss {
 // run tries every instant, on all processors.
 func (e *explorer) run(seed uint64, life int, boot string) {
 	var next atomic.Int64
+	next.Store(int64(e.born))
 	var group sync.WaitGroup
-	for w := range 2 {
+	for w := range runtime.NumCPU() {
 		group.Go(func() {
 			dir := filepath.Join(e.scratch, strconv.Itoa(w))
 			for n := int(next.Add(1)) - 1; n <= len(e.log.Ops) && !e.t.Failed(); n = int(next.Add(1)) - 1 {
@@ -133,7 +136,7 @@ func (e *explorer) run(seed uint64, life int, boot string) {
 				}
 				err := e.try(n, e.log.Crash(n, loss, rng), dir, at, loss == faultfs.Kept)
 				if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
-					e.t.Errorf("seed %d, life %d, crash behind %d of %d operations, %+v: %v", seed, life, n, len(e.log.Ops), loss, err)
+					e.t.Errorf("seed %d, life %d, crash behind %d of %d operations, %+v: %v\n%s", seed, life, n, len(e.log.Ops), loss, err, e.log.Describe(n, 60))
 				}
 			}
 		})
@@ -211,7 +214,7 @@ func (e *explorer) learn() (err error) {
 	for i := range e.log.Ops {
 		op := &e.log.Ops[i]
 		state.Apply(op)
-		if op.Kind != faultfs.Sync {
+		if op.Kind != faultfs.Sync || i < e.born {
 			continue
 		}
 		feeds := state.Inodes[state.Path("feeds")]
@@ -261,8 +264,8 @@ func headLength(b []byte) (length uint64) {
 	return length
 }
 
-// nextLife keeps what must hold on: at the end of this life.
-func (e *explorer) nextLife(lossless bool) {
+// nextBoot keeps what must hold on: at the end of this life, by a loss of power.
+func (e *explorer) nextBoot() {
 	last := map[string]uint64{}
 	for _, h := range e.heads {
 		last[h.feed] = h.length
@@ -271,5 +274,5 @@ func (e *explorer) nextLife(lossless bool) {
 	for feed, length := range last {
 		e.heads = append(e.heads, exposure{0, feed, length})
 	}
-	e.m.nextLife(lossless)
+	e.m.nextBoot()
 }

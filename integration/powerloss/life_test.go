@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"hyphafs.org/hyphafs/drive/boltview"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
 	"hyphafs.org/hyphafs/integration/faultfs"
 )
 
@@ -45,6 +47,12 @@ func openDrive(ctx context.Context, dir, boot string, ids *rand.ChaCha8) (*drive
 		return nil, err
 	}
 	kv, err := boltview.Open(filepath.Join(dir, "view.db"))
+	if errors.Is(err, view.ErrDamaged) { // as package node does
+		if err := os.Remove(filepath.Join(dir, "view.db")); err != nil {
+			return nil, err
+		}
+		kv, err = boltview.Open(filepath.Join(dir, "view.db"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +76,19 @@ type life struct {
 	m   *model
 	rng *rand.Rand
 	bg  bool // the publisher runs beside
+	was int  // operations recorded before this life
+
+	faults  []string // paths below which an fsync may fail now and then; none: the disk is good
+	trouble int      // calls that failed, in a row
+
+	open map[*node]*drive.File // handles that stay open over a few steps
 }
 
-// live lets a drive work on disk until n operations are done, and returns what happened to the disk.
-func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Rand, n int) *faultfs.Log {
+// live lets a drive work on the disk at the end of before until n operations are done, and returns what happened to it.
+func live(t *testing.T, m *model, before *faultfs.Log, boot string, rng *rand.Rand, n int) []faultfs.Op {
 	t.Helper()
 	dir := t.TempDir()
-	fs, err := faultfs.Start(dir, disk)
+	fs, err := faultfs.Start(dir, before.Crash(len(before.Ops), faultfs.Kept, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,11 +101,15 @@ func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Ran
 	for i := range seed {
 		seed[i] = byte(rng.Uint32())
 	}
-	l := &life{t: t, fs: fs, m: m, rng: rng, bg: rng.IntN(2) == 0}
+	l := &life{t: t, fs: fs, m: m, rng: rng, bg: rng.IntN(2) == 0, was: len(before.Ops), open: map[*node]*drive.File{}}
 	if l.d, err = openDrive(t.Context(), dir, boot, rand.NewChaCha8(seed)); err != nil {
 		t.Fatal(err)
 	}
 	l.recovered()
+	if rng.IntN(3) == 0 {
+		l.faults = pick(rng, [][]string{{"work/files/"}, {"work/journal"}, {"work/"}, {"feeds/"}, {"view.db"}, {"work/", "feeds/", "view.db"}})
+		l.m.excuse()
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	if l.bg {
@@ -101,7 +119,10 @@ func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Ran
 			}
 		})
 	}
-	for range n {
+	for k := 0; k < n && l.trouble < 10; k++ {
+		if l.faults != nil && rng.IntN(6) == 0 {
+			l.fail()
+		}
 		l.step()
 	}
 	stop()
@@ -112,25 +133,24 @@ func live(t *testing.T, m *model, disk *faultfs.Disk, boot string, rng *rand.Ran
 	}
 	if rng.IntN(2) == 0 { // the way a person ends it; or it is dropped where it is
 		begun := l.at()
-		if err := l.d.Close(context.WithoutCancel(ctx)); err != nil {
-			t.Fatal(err)
+		if l.well(l.d.Close(context.WithoutCancel(ctx))) {
+			l.m.op(begun, l.at())
+			l.m.durable(l.at(), l.all()...)
 		}
-		l.m.op(begun, l.at())
-		l.m.durable(l.at(), l.all()...)
 		if log, err = fs.Log(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return log
+	return log.Ops
 }
 
-// at is how much was recorded so far.
+// at is how much was recorded so far, lives before this one included.
 func (l *life) at() int {
 	n, err := l.fs.Len()
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return n
+	return l.was + n
 }
 
 // recovered takes what the drive shows now, which verify approved, as the state of the model. Opening made it durable.
@@ -156,7 +176,7 @@ func (l *life) recovered() {
 			l.m.write(n, data)
 		}
 	}
-	l.m.op(0, l.at())
+	l.m.op(l.was, l.at())
 	l.m.durable(l.at(), l.all()...)
 }
 
@@ -201,15 +221,52 @@ func (l *life) shown() (places []place, dirs []*node) {
 
 func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }
 
-// change runs one call of the drive and notes it; model changes the model if it went well.
-func (l *life) change(call func() error, model func()) {
+// fail lets an fsync, or a rename, fail some calls from now on, done or not.
+func (l *life) fail() {
+	kinds := pick(l.rng, [][]faultfs.Kind{{faultfs.Sync}, {faultfs.Sync}, {faultfs.Sync, faultfs.SyncDir}, {faultfs.SyncDir}, {faultfs.Rename}})
+	err := l.fs.Inject(faultfs.Rule{Kinds: kinds, Path: pick(l.rng, l.faults), Skip: l.rng.IntN(4), Count: 1, Errno: pick(l.rng, []syscall.Errno{syscall.EIO, syscall.ENOSPC}), Stored: l.rng.IntN(4) == 0})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// well reports whether a call of the drive went well, as it must on a good disk.
+func (l *life) well(err error) bool {
 	l.t.Helper()
-	begun := l.at()
-	if err := call(); err != nil {
+	if err == nil {
+		l.trouble = 0
+		return true
+	}
+	if l.trouble++; l.faults == nil {
 		l.t.Fatalf("operation %d: %v\nthe names are to be\n%s", len(l.m.snapshots), err, l.m.snapshot())
 	}
-	model()
-	l.m.op(begun, l.at())
+	return false
+}
+
+// change runs one call of the drive and notes it; model changes the model if it went well. If it failed, nothing changed but the bytes of the files given,
+// perhaps.
+func (l *life) change(call func() error, model func(), files ...*node) bool {
+	l.t.Helper()
+	begun := l.at()
+	well := l.well(call())
+	if well {
+		model()
+	}
+	for _, n := range files {
+		if well {
+			break
+		}
+		model()
+		data, err := read(l.t.Context(), l.d, n.id)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.m.write(n, data)
+	}
+	if well || len(files) > 0 {
+		l.m.op(begun, l.at())
+	}
+	return well
 }
 
 // step does one thing at random.
@@ -238,6 +295,8 @@ func (l *life) step() {
 	case k < 60:
 		if a, b := pick(l.rng, files), pick(l.rng, files); a != b && a.node() != b.node() {
 			l.change(func() error { return l.d.Rename(ctx, a.dir.id, a.name, b.dir.id, b.name, drive.RenameExchange) }, func() {
+				l.over(a.node())
+				l.over(b.node())
 				a.dir.names[a.name], b.dir.names[b.name] = b.node(), a.node()
 			})
 		}
@@ -264,30 +323,28 @@ func (l *life) step() {
 		n, value := pick(l.rng, places).node(), fmt.Sprint("value ", l.rng.IntN(1000))
 		l.change(func() error { return l.d.SetXattr(ctx, n.id, "user.x", []byte(value), 0) }, func() { n.xattr = value })
 	case k < 93:
-		if err := l.d.SyncDir(ctx, pick(l.rng, dirs).id); err != nil {
-			l.t.Fatal(err)
+		if l.well(l.d.SyncDir(ctx, pick(l.rng, dirs).id)) {
+			l.m.durable(l.at())
 		}
-		l.m.durable(l.at())
 	case k < 95:
 		begun := l.at()
-		if err := l.d.Authorize(ctx, hypercore.Key{byte(1 + l.rng.IntN(3))}, "Other"); err != nil {
-			l.t.Fatal(err)
+		if l.well(l.d.Authorize(ctx, hypercore.Key{byte(1 + l.rng.IntN(3))}, "Other")) {
+			l.m.op(begun, l.at())
 		}
-		l.m.op(begun, l.at())
 	default:
-		if err := l.d.Publish(ctx); err != nil {
-			l.t.Fatal(err)
+		if l.well(l.d.Publish(ctx)) {
+			l.m.durable(l.at(), l.all()...)
 		}
-		l.m.durable(l.at(), l.all()...)
 	}
 }
 
+// create returns the new node, or nil if that failed.
 func (l *life) create(at place, what drive.NewInode) *node {
 	n := &node{kind: what.Kind, mode: what.Mode, target: what.Target}
 	if n.kind == record.Dir {
 		n.names = map[string]*node{}
 	}
-	l.change(func() error {
+	well := l.change(func() error {
 		a, err := l.d.Make(l.t.Context(), at.dir.id, at.name, what)
 		n.id = a.ID
 		return err
@@ -297,6 +354,9 @@ func (l *life) create(at place, what drive.NewInode) *node {
 			l.m.write(n, nil)
 		}
 	})
+	if !well {
+		return nil
+	}
 	return n
 }
 
@@ -304,8 +364,11 @@ func (l *life) make(at place) *node {
 	return l.create(at, drive.NewInode{Kind: record.File, Mode: 0o644})
 }
 
-// handle opens a file to write.
+// handle opens a file to write, or goes on with a handle that stayed open.
 func (l *life) handle(n *node) *drive.File {
+	if f := l.open[n]; f != nil {
+		return f
+	}
 	f, err := l.d.Open(l.t.Context(), n.id, true)
 	if err != nil {
 		l.t.Fatal(err)
@@ -313,23 +376,31 @@ func (l *life) handle(n *node) *drive.File {
 	return f
 }
 
-func (l *life) close(f *drive.File) {
+// close lets a handle go, or keeps it for later.
+func (l *life) close(f *drive.File, n *node) {
+	if l.rng.IntN(3) == 0 {
+		l.open[n] = f
+		return
+	}
+	delete(l.open, n)
 	if err := f.Close(); err != nil {
 		l.t.Fatal(err)
 	}
 }
 
 func (l *life) sync(f *drive.File, n *node) {
-	if err := f.Sync(l.t.Context(), false); err != nil {
-		l.t.Fatal(err)
+	if l.well(f.Sync(l.t.Context(), false)) {
+		l.m.durable(l.at(), n)
 	}
-	l.m.durable(l.at(), n)
 }
 
-// fill writes a new file.
+// fill writes a new file, if there is one.
 func (l *life) fill(n *node, sync bool) {
+	if n == nil {
+		return
+	}
 	f := l.handle(n)
-	defer l.close(f)
+	defer l.close(f, n)
 	for range 1 + l.rng.IntN(2) {
 		l.writeAt(f, n, len(n.now()))
 	}
@@ -339,20 +410,20 @@ func (l *life) fill(n *node, sync bool) {
 }
 
 func (l *life) writeAt(f *drive.File, n *node, off int) {
-	p := bytes.Repeat([]byte{byte(1 + l.rng.IntN(255))}, pick(l.rng, []int{1, 20, 3000, 65536, 70000}))
+	p := bytes.Repeat([]byte{byte(1 + l.rng.IntN(255))}, pick(l.rng, []int{1, 20, 3000, 4096, 65536, 70000}))
 	l.change(func() error { _, err := f.WriteAt(l.t.Context(), p, int64(off), true); return err }, func() {
 		data := append([]byte{}, n.now()...)
 		data = append(data, make([]byte, max(0, off+len(p)-len(data)))...)
 		copy(data[off:], p)
 		l.m.write(n, data)
-	})
+	}, n)
 }
 
 // edit changes a file in place.
 func (l *life) edit(n *node) {
 	ctx := l.t.Context()
 	f := l.handle(n)
-	defer l.close(f)
+	defer l.close(f, n)
 	for range 1 + l.rng.IntN(3) {
 		size := len(n.now())
 		switch l.rng.IntN(8) {
@@ -361,7 +432,7 @@ func (l *life) edit(n *node) {
 			l.change(func() error { _, err := f.SetAttr(ctx, drive.AttrChange{Size: &to}); return err }, func() {
 				data := append([]byte{}, n.now()[:min(int(to), size)]...)
 				l.m.write(n, append(data, make([]byte, int(to)-len(data))...))
-			})
+			}, n)
 		case 1:
 			off, length := pick(l.rng, []int{0, 10, 65536}), pick(l.rng, []int{5, 65536})
 			l.change(func() error { return f.Allocate(ctx, 3, int64(off), int64(length)) }, func() {
@@ -370,16 +441,16 @@ func (l *life) edit(n *node) {
 					clear(data[off:min(off+length, size)])
 				}
 				l.m.write(n, data)
-			})
+			}, n)
 		case 2:
 			p := bytes.Repeat([]byte("+"), pick(l.rng, []int{1, 100, 66000}))
-			l.change(func() error { _, err := f.Append(ctx, p, true); return err }, func() { l.m.write(n, append(append([]byte{}, n.now()...), p...)) })
+			l.change(func() error { _, err := f.Append(ctx, p, true); return err }, func() { l.m.write(n, append(append([]byte{}, n.now()...), p...)) }, n)
 		default:
-			l.writeAt(f, n, min(pick(l.rng, []int{0, 5, 65530, 65536, size}), size+10))
+			l.writeAt(f, n, min(pick(l.rng, []int{0, 5, 8192, 65530, 65536, 69632, size}), size+10))
 		}
 		if len(n.now()) > 300_000 {
 			zero := uint64(0)
-			l.change(func() error { _, err := f.SetAttr(ctx, drive.AttrChange{Size: &zero}); return err }, func() { l.m.write(n, nil) })
+			l.change(func() error { _, err := f.SetAttr(ctx, drive.AttrChange{Size: &zero}); return err }, func() { l.m.write(n, nil) }, n)
 		}
 		if l.rng.IntN(3) == 0 {
 			l.sync(f, n)
@@ -396,8 +467,9 @@ func (l *life) replace(p place) {
 	} else if n.kind != record.File || p.name == "temp" {
 		return
 	}
-	l.fill(n, l.rng.IntN(4) == 0)
-	l.rename(temp, p)
+	if l.fill(n, l.rng.IntN(4) == 0); n != nil {
+		l.rename(temp, p)
+	}
 }
 
 // rename moves from to to, over what is there.
@@ -410,9 +482,14 @@ func (l *life) rename(from, to place) {
 		delete(from.dir.names, from.name)
 		to.dir.names[to.name] = a
 		if b != nil && a.kind == record.File {
-			l.m.over = append(l.m.over, over{len(l.m.snapshots), len(a.versions) - 1, a.id})
+			l.over(a)
 		}
 	})
+}
+
+// over notes that n, a file, took the place of another one.
+func (l *life) over(n *node) {
+	l.m.over = append(l.m.over, over{len(l.m.snapshots), len(n.versions) - 1, n.id})
 }
 
 // below reports whether dir is in the tree of a.

@@ -44,8 +44,9 @@ type model struct {
 	snapshots []string // names and attributes behind operation i
 	begun     []int    // length of the log when operation i began
 	done      []int    // and when it had returned
-	facts     []fact   // of this life, ascending
+	facts     []fact   // since the system runs, ascending
 	over      []over
+	excused   bool // the disk may fail: what is not fsynced may be lost whatever becomes of its name
 }
 
 // over is a rename over another file: whoever sees it sees at least that version.
@@ -66,6 +67,10 @@ func newModel() *model {
 func (m *model) op(begun, done int) {
 	m.snapshots, m.begun, m.done = append(m.snapshots, m.snapshot()), append(m.begun, begun), append(m.done, done)
 }
+
+// excuse frees the drive, until the system starts again, of what renames over other files owe, and of the newest bytes after a kill: the disk may have failed to store
+// them. What was fsynced it still owes.
+func (m *model) excuse() { m.excused = true }
 
 // last is the number of the last operation.
 func (m *model) last() int { return len(m.snapshots) - 1 }
@@ -147,7 +152,7 @@ func (m *model) verify(s seen, n int, lossless bool) error {
 		return fmt.Errorf("the names are those of no operation from %d to %d:\n%sclosest: %s", least, most, s.names, m.closest(s.names, least, most))
 	}
 	for _, o := range m.over {
-		if o.op <= match {
+		if o.op <= match && !m.excused {
 			contents[o.id] = max(contents[o.id], o.version)
 		}
 	}
@@ -157,7 +162,7 @@ func (m *model) verify(s seen, n int, lossless bool) error {
 		for to > from+1 && f.versions[to-1].op > most {
 			to--
 		}
-		if lossless {
+		if lossless && !m.excused {
 			for from < to-1 && f.versions[from+1].op <= most && m.done[f.versions[from+1].op] <= n {
 				from++
 			}
@@ -224,18 +229,15 @@ func holds(vs []version, data []byte) error {
 	return nil
 }
 
-// nextLife lets what was durable at the end of a life be so from the beginning of the next. If power was lost, the rest may or may not have stayed.
-func (m *model) nextLife(lossless bool) {
+// nextBoot lets what was durable at the end of a life be so from the beginning of the next. The rest may or may not have stayed.
+func (m *model) nextBoot() {
 	kept := fact{contents: map[record.ID]int{}}
 	for _, f := range m.facts {
 		kept.names = max(kept.names, f.names)
 		maps.Copy(kept.contents, f.contents)
 	}
-	m.facts = []fact{kept}
+	m.facts, m.excused = []fact{kept}, false
 	for i := range m.begun {
-		m.begun[i] = 0
-		if m.done[i] = 0; !lossless {
-			m.done[i] = math.MaxInt
-		}
+		m.begun[i], m.done[i] = 0, math.MaxInt
 	}
 }

@@ -3,6 +3,7 @@ package replicationtest
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ func Suite(t *testing.T, connect Connector) {
 	t.Run("Extension", func(t *testing.T) { extension(t, connect) })
 	t.Run("Synced", func(t *testing.T) { synced(t, connect) })
 	t.Run("OwnFeedComesBack", func(t *testing.T) { ownFeedComesBack(t, connect) })
+	t.Run("OwnFeedHeldBack", func(t *testing.T) { ownFeedHeldBack(t, connect) })
 	t.Run("OtherHypha", func(t *testing.T) { otherHypha(t, connect) })
 }
 
@@ -190,6 +192,36 @@ func ownFeedComesBack(t *testing.T, connect Connector) {
 	}
 	Wait(t, lost, 40)
 	same(t, w, lost)
+}
+
+// ownFeedHeldBack keeps a node's own feed back until it is let go: the peer gets nothing of it before, and is never heard to have what it could only have from here.
+func ownFeedHeldBack(t *testing.T, connect Connector) {
+	own, mirror := Writer(t, 1, Blocks(40, 100)...), Reader(t, 1)
+	source, copied := Reader(t, 0), Writer(t, 0, Blocks(300, 1000)...)
+	var held atomic.Bool
+	held.Store(true)
+	ends := make(chan uint64, 100)
+	a, _ := Node(t, replication.Config{
+		Hold: func(key hypercore.Key) bool { return held.Load() && key == own.Key() },
+		OnEnd: func(key hypercore.Key, length uint64) {
+			if key == own.Key() && held.Load() {
+				ends <- length
+			}
+		},
+	}, source, own)
+	b, _ := Node(t, replication.Config{}, copied, mirror)
+	Connect(t, connect, a, b)
+	if end := <-ends; end != 0 {
+		t.Errorf("the peer has %d blocks", end)
+	}
+	Wait(t, source, 300) // the same connection carried all this meanwhile
+	if n := mirror.Len(); n != 0 || len(ends) > 0 {
+		t.Errorf("the peer got %d blocks and told of them %d times", n, len(ends))
+	}
+	held.Store(false)
+	Append(t, own, []byte("one more"))
+	Wait(t, mirror, 41)
+	same(t, own, mirror)
 }
 
 func otherHypha(t *testing.T, connect Connector) {

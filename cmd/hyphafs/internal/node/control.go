@@ -34,7 +34,7 @@ func (n *Node) handle(ctx context.Context, r control.Request) (any, error) {
 	case OpCheck:
 		return nil, n.check(ctx)
 	case OpStop:
-		return nil, n.unmount(ctx)
+		return n.unmount(ctx)
 	}
 	return nil, fault.New(fault.Usage, "use the same version of hyphafs for both", "the node does not know the operation %q", r.Op)
 }
@@ -75,23 +75,27 @@ func (n *Node) sync(ctx context.Context, peer bool) error {
 }
 
 // unmount publishes and unmounts, unless files are in use. Run ends the node then.
-func (n *Node) unmount(ctx context.Context) error {
+func (n *Node) unmount(ctx context.Context) (note string, err error) {
 	if err := n.drive.Publish(ctx); err != nil && !errors.Is(err, drive.ErrNotAuthorised) {
-		return fmt.Errorf("publishing: %w", err)
+		return "", fmt.Errorf("publishing: %w", err)
 	}
 	m := n.mount.Load()
 	if m == nil {
-		return fault.New(fault.Busy, "try again", "the node is still starting")
+		return "", fault.New(fault.Busy, "try again", "the node is still starting")
 	}
-	err := m.Unmount(ctx)
+	err = m.Unmount(ctx)
 	if errors.Is(err, fs.ErrBusy) {
-		return fault.New(fault.Busy, "leave the folder and close its files (lsof +f -- "+n.settings.Mount+")", "%w", err)
+		return "", fault.New(fault.Busy, "leave the folder and close its files (lsof +f -- "+n.settings.Mount+")", "%w", err)
 	}
-	if err != nil {
-		return err
+	var held *fs.HeldError
+	if err != nil && !errors.As(err, &held) {
+		return "", err
+	}
+	if held != nil {
+		note = fmt.Sprintf("%s is unmounted; %v", n.settings.Mount, held)
 	}
 	n.stop.Do(func() { close(n.stopped) })
-	return nil
+	return note, nil
 }
 
 // link is the hyphalink.
@@ -114,7 +118,7 @@ func (n *Node) status() (status.Status, error) {
 		Hyphalink: n.link(), Writable: n.drive.Writable(), Mount: n.settings.Mount, State: string(n.settings.State),
 		Pending: len(n.inbox.Requests()), Dropped: n.dropped(), PID: os.Getpid(), Started: n.started.UTC(),
 	}
-	if !s.Writable {
+	if !s.Writable && !n.drive.Authorized(n.key()) {
 		s.Words = n.words()
 	}
 	for _, p := range n.peers.Peers() {
@@ -149,6 +153,9 @@ func (n *Node) describeDrive(s *status.Status) error {
 		s.Feeds = append(s.Feeds, status.Feed{Key: f.Key.String(), Writer: orFingerprint(names, f.Writer), Length: f.Length, Have: f.Have})
 	}
 	s.Conflicts, s.Alarms = d.Conflicts, d.Alarms
+	if alarm := n.doubtful(); alarm != "" {
+		s.Alarms = append(s.Alarms, alarm)
+	}
 	if n.domain != nil && n.domain.Alarm() != "" {
 		s.Alarms = append(s.Alarms, n.domain.Alarm())
 	}

@@ -27,6 +27,9 @@
 // and dial, answer on the control socket, mount, ready. It ends by a signal, by the control socket's stop, by an unmount from outside, or by the failure of a part. The end goes
 // backwards: unmount (nothing can be changed any more), publish, hang up, close the store, release the lock.
 //
+// The state directory is stamped when the mount answers and, if all was closed well, at the end. A store whose stamp does not match is opened in doubt (stamp.go) and
+// keeps its old stamp until peers confirmed it.
+//
 // # Goroutines
 //
 // Each part runs in a goroutine of the Node's group, under a context that ends after the unmount; close waits for all of them. The control socket's

@@ -58,6 +58,7 @@ type Node struct {
 	running  sync.WaitGroup // the parts; waited for by close
 	domain   *watch         // of the domain's host; nil: it is not asked
 	cancel   context.CancelFunc
+	stamped  atomic.Bool // the stamp in the state directory is of this run
 
 	mu     sync.Mutex // guards what follows
 	listen []string   // URLs with the real ports
@@ -69,13 +70,16 @@ func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Nod
 		settings: s, log: log, identity: id, manager: sdnotify.FromEnv(os.Getenv, log), started: time.Now(),
 		newPeer: make(chan struct{}, 1), approved: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	var err error
-	if n.drive, err = n.openDrive(ctx); errors.Is(err, view.ErrDamaged) {
+	doubt, err := n.doubt()
+	if err != nil {
+		return nil, err
+	}
+	if n.drive, err = n.openDrive(ctx, doubt); errors.Is(err, view.ErrDamaged) {
 		log.Warn("the view is damaged or of another version and is made again from the feeds", "err", err)
 		if err := os.Remove(s.State.View()); err != nil {
 			return nil, err
 		}
-		n.drive, err = n.openDrive(ctx)
+		n.drive, err = n.openDrive(ctx, doubt)
 	}
 	if err != nil {
 		return nil, damaged(err)
@@ -89,8 +93,8 @@ func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Nod
 	return n, nil
 }
 
-// openDrive opens the store. view.ErrDamaged: only the view's file is bad.
-func (n *Node) openDrive(ctx context.Context) (*drive.Drive, error) {
+// openDrive opens the store, in doubt if that is not empty. view.ErrDamaged: only the view's file is bad.
+func (n *Node) openDrive(ctx context.Context, doubt string) (*drive.Drive, error) {
 	dir := n.settings.State
 	scratch, err := dir.Scratch()
 	if err != nil {
@@ -115,6 +119,8 @@ func (n *Node) openDrive(ctx context.Context) (*drive.Drive, error) {
 		Name:        n.settings.Config.Name,
 		Changed:     n.changed,
 		Authorised:  n.authorised,
+		Doubt:       doubt,
+		Confirmed:   func() { n.stamp(state.Running) },
 		ReadTimeout: n.settings.ReadTimeout,
 		Scratch:     scratch,
 		Log:         n.log,
@@ -138,6 +144,8 @@ func (n *Node) join() (err error) {
 		AllowClear: n.settings.AllowClear,
 		OnPeer:     func(replication.Peer) { signal(n.newPeer) },
 		OnAhead:    n.drive.Ahead,
+		OnEnd:      n.drive.End,
+		Hold:       func(hypercore.Key) bool { return n.drive.InDoubt() },
 		OnFork:     func(feed hypercore.Key, evidence *hypercore.ForkError) { n.forked(feed, evidence) },
 		Log:        n.log,
 	})
@@ -185,7 +193,11 @@ func (n *Node) close(ctx context.Context) error {
 		n.cancel()
 	}
 	n.running.Wait()
-	return n.drive.Close(ctx)
+	err := n.drive.Close(ctx)
+	if err == nil && n.stamped.Load() {
+		n.stamp(state.Stopped)
+	}
+	return err
 }
 
 // with runs fn on the node that s describes: locked, its keys derived, its store open, closed again afterwards. The pass stays the caller's.
@@ -234,6 +246,7 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 // Sign makes the node that s describes and tells the person what to do with it.
 func Sign(ctx context.Context, s Settings, pass []byte, logTo io.Writer, say func(string)) error {
 	return with(ctx, s, pass, logTo, func(n *Node) error {
+		n.stampUnlessInDoubt()
 		n.welcome(say)
 		return nil
 	})
@@ -249,6 +262,12 @@ func (n *Node) welcome(say func(string)) {
 		say(n.identity.notice)
 	}
 	if n.drive.Writable() {
+		return
+	}
+	if alarm := n.doubtful(); alarm != "" {
+		say(alarm)
+	}
+	if n.drive.Authorized(n.key()) {
 		return
 	}
 	say("To let this node write, compare these words on a node that writes:")

@@ -9,7 +9,7 @@ const (
 	OpDeny    = "deny"    // args: the request's directory name
 	OpSync    = "sync"    // args: none, or ArgPeer
 	OpCheck   = "check"   // returns when everything was verified
-	OpStop    = "stop"    // publishes and unmounts; the node ends after the answer
+	OpStop    = "stop"    // publishes and unmounts, and answers with what else a person has to know (string); the node ends then
 
 	ArgPeer = "peer" // sync: wait until a peer has everything
 )

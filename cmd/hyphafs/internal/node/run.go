@@ -29,6 +29,7 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 		return err
 	}
 	n.mount.Store(mount)
+	n.stampUnlessInDoubt()
 	if n.settings.New || !n.drive.Writable() {
 		n.welcome(tell.Say)
 	}
@@ -46,7 +47,18 @@ func (n *Node) run(ctx context.Context, tell Teller) error {
 	n.manager.Stopping()
 	end, done := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer done()
-	return errors.Join(err, mount.Close(end))
+	return errors.Join(err, n.endMount(end, mount))
+}
+
+// endMount ends the mount, also where other mount namespaces hold it.
+func (n *Node) endMount(ctx context.Context, mount *fs.Server) error {
+	err := mount.Close(ctx)
+	var held *fs.HeldError
+	if errors.As(err, &held) {
+		n.log.Warn("unmounted", "path", n.settings.Mount, "err", held)
+		return nil
+	}
+	return err
 }
 
 // start starts every part but the mount. They outlive ctx: close ends them. The first that fails is told on failed.
@@ -69,7 +81,7 @@ func (n *Node) start(ctx context.Context) (failed <-chan error, err error) {
 	if err := n.connect(alive, part); err != nil {
 		return nil, err
 	}
-	if !n.drive.Writable() {
+	if !n.drive.Writable() && !n.drive.Authorized(n.key()) {
 		part("asking for approval", n.ask)
 	}
 	server, err := control.Listen(n.settings.State.Socket())

@@ -12,7 +12,8 @@ type Settings struct {
 	Config      state.Config  `json:"config"` // domain, role, name, peers, addresses: what the state directory remembers, or will
 	New         bool          `json:"new"`    // the state directory holds no node yet
 	AllowClear  bool          `json:"allow_clear"`
-	Mount       string        `json:"mount"` // absolute
+	TrustStore  bool          `json:"trust_store"` // the state directory is no older copy of itself, whatever its stamp says
+	Mount       string        `json:"mount"`       // absolute
 	AllowOther  bool          `json:"allow_other"`
 	ReadOnly    bool          `json:"read_only"`
 	ShowControl bool          `json:"show_control"`

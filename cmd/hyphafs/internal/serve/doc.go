@@ -34,11 +34,22 @@
 //	acme/            account and keys of certificates, if there is --tls-domain (package certs)
 //	hyphas/<hex>/    one folder a Hypha, named by its discovery key; in it one folder a feed (package hypercore), if feeds are kept on disk
 //
-// Settings.Store decides where feeds are kept. What Put stored is synced within a second.
+//	cache/<hex>/     one folder a feed, if feeds are kept in a bucket: what may be lost (package archive)
+//
+// What Put stored is synced within a second.
+//
+// # In a bucket
+//
+// With --store, feeds are in an object store and the disk is a cache of at most --store-cache bytes. Any number of nodes may share a bucket and prefix: behind one name, each finds what the
+// others stored within seconds and serves it, and one may be lost with its disk. Peers are told that a block is here to stay when it is in the bucket (replication, Keeper), so that sync
+// --peer means that. Secure-ephemeral messages do not go through the bucket: nodes that are to approve each other through different instances need those to be connected (--peer).
+//
+// There may be thousands of Hyphas, so one is opened when a peer comes for it, which takes a request or two a feed, and closed a minute after the last one left (place.go). With
+// --peer all are open.
 //
 // # Limits
 //
-// --max-bytes bounds the bytes of blocks of each Hypha; beyond, its peers are told (package replication, Limits). Connections are bounded in all and by address (package gate), messages by
+// A cache that is full of what the bucket does not have makes all Hyphas full. --max-bytes bounds the bytes of blocks of each Hypha; beyond, its peers are told (package replication, Limits). Connections are bounded in all and by address (package gate), messages by
 // connection and Hypha. At most 128 writers of a Hypha are kept, which is what one stream carries. Headers of requests are bounded in size and time.
 //
 // # Logs
@@ -52,6 +63,7 @@
 //
 // # Goroutines and locks
 //
-// Parts run in the Server's group: the listeners, the first request for certificates, what the service manager is told, one for each Hypha (folds and syncs), one for each Hypha and --peer. Sessions belong to the listeners. Locks: Server.mu (which Hyphas),
+// Parts run in the Server's group: the listeners, the first request for certificates, what the service manager is told, one for each Hypha (folds and syncs), one for each Hypha and --peer. Sessions belong
+// to the listeners. Locks: place.mu (held while a Hypha is opened and closed), Server.mu (which Hyphas),
 // room.mu and adoption.mu are leaves but for adoption.mu, which is held while a Hypha is opened and taken before Server.mu.
 package serve

@@ -22,7 +22,8 @@ const syncTime = time.Second
 // hypha is one Hypha that is kept: its feeds, who writes them, and the node that replicates them.
 type hypha struct {
 	source hypercore.Key
-	feeds  *drive.FeedSet
+	feeds  *drive.Set[Feed]
+	store  Store
 	db     *hyperdb.DB
 	node   *replication.Node
 	room   *room
@@ -31,13 +32,11 @@ type hypha struct {
 	opened int           // writers; of openWriter, which hyperdb calls one at a time
 }
 
-// openHypha opens the feeds of source that are in storage and learns its writers from them.
-func openHypha(ctx context.Context, source hypercore.Key, storage func(name string) hypercore.Storage, s Settings, log *slog.Logger) (*hypha, error) {
-	h := &hypha{source: source, room: &room{max: s.MaxBytes}, wake: make(chan struct{}, 1)}
+// openHypha opens the feeds of source that are in store and learns its writers from them. ctx is that of the feeds that are opened later, too.
+func openHypha(ctx context.Context, source hypercore.Key, store Store, s Settings, log *slog.Logger) (*hypha, error) {
+	h := &hypha{source: source, store: store, room: &room{max: s.MaxBytes}, wake: make(chan struct{}, 1)}
 	h.log = log.With("hypha", hypercore.DiscoveryKey(source))
-	h.feeds = drive.NewFeedSet(source, func(key hypercore.Key) (*hypercore.Feed, error) {
-		return hypercore.Open(storage(hypercore.DiscoveryKey(key).String()), key, hypercore.Options{Cache: 512})
-	})
+	h.feeds = drive.NewFeedSet(source, func(key hypercore.Key) (Feed, error) { return store.Open(ctx, source, key) })
 	if err := h.start(ctx, s); err != nil {
 		return nil, errors.Join(err, h.feeds.Close())
 	}
@@ -49,20 +48,35 @@ func (h *hypha) start(ctx context.Context, s Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, f := range h.feeds.All() {
-		n, err := f.StoredBytes()
-		if err != nil {
-			return err
-		}
-		h.room.used += n // nobody else knows h yet
-	}
+	h.recount()
 	h.node, err = replication.New(replication.Config{
-		Feeds: shown{h}, AllowClear: s.AllowClear, Limit: h.room.limit, Log: h.log,
+		Feeds: shown{h}, AllowClear: s.AllowClear, Limit: h.limit, Log: h.log,
 		OnFork: func(feed hypercore.Key, evidence *hypercore.ForkError) {
 			h.log.Error("a writer signed two histories; its feed is kept as it was", "feed", feed, "err", evidence)
 		},
 	})
 	return err
+}
+
+// recount finds out how many bytes are stored.
+func (h *hypha) recount() {
+	var sum uint64
+	for _, f := range h.feeds.All() {
+		n, err := f.StoredBytes()
+		if err != nil {
+			h.log.Error("how much is stored cannot be found out", "feed", f.Key(), "err", err)
+		}
+		sum += n
+	}
+	h.room.set(sum)
+}
+
+// limit is replication's Config.Limit: of this Hypha, or of the store.
+func (h *hypha) limit() (replication.Limit, bool) {
+	if limit, full := h.store.Full(); full {
+		return limit, true
+	}
+	return h.room.limit()
 }
 
 // openWriter opens a writer's feed. Whom there is no place for has an empty one that nobody sees.

@@ -15,6 +15,7 @@ type metrics struct {
 	server *Server
 
 	hyphas, full, writers, feeds, blocks, missing, stored, connections, sessions, received, sent, relayed, dropped, refused *prometheus.Desc
+	unkept, cached, silent                                                                                                  *prometheus.Desc // with a bucket
 }
 
 func newMetrics(n *Server) *metrics {
@@ -37,6 +38,9 @@ func newMetrics(n *Server) *metrics {
 		relayed:     desc("ephemeral_relayed_total", "Secure-ephemeral messages that were passed on, each counted once."),
 		dropped:     desc("dropped_total", "What was not taken from peers.", "reason"),
 		refused:     desc("refused_total", "Peers that were not served.", "reason"),
+		unkept:      desc("bucket_unkept_blocks", "Blocks that are in the cache and not in the bucket yet."),
+		cached:      desc("bucket_cache_bytes", "Bytes of disk that the cache takes."),
+		silent:      desc("bucket_away_seconds", "How long the bucket cannot be used; 0 if it can."),
 	}
 }
 
@@ -71,6 +75,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for reason, v := range t.dropped {
 		count(m.dropped, v, reason)
 	}
+	if b, ok := m.server.store.(*bucket); ok {
+		st := b.archive.Status()
+		gauge(m.unkept, float64(st.Unkept))
+		gauge(m.cached, float64(st.Cache))
+		gauge(m.silent, st.Away.Seconds())
+	}
 	r := &m.server.refused
 	count(m.refused, r.unknownKey.Load(), "unknown_read_key")
 	count(m.refused, r.unknownDiscovery.Load(), "unknown_discovery_key")
@@ -104,10 +114,10 @@ func (n *Server) totals() totals {
 		for _, p := range h.node.Peers() {
 			t.sessions[p.Kind]++
 		}
-		c := h.node.Counters()
-		t.received += c.Received
-		t.sent += c.Sent
-		t.relayed += c.ExtensionsRelayed
+		traffic, c := h.node.Traffic(), h.node.Counters()
+		t.received += traffic.Received
+		t.sent += traffic.Sent
+		t.relayed += traffic.Relayed
 		for reason, v := range map[string]uint64{
 			"message_malformed": c.Malformed, "block_unasked": c.Unasked, "block_bad_proof": c.BadProofs, "block_without_room": c.Full,
 			"feed_forked": c.Forks, "peer_clear": c.ClearRefused, "peer_of_another_hypha": c.OtherHypha, "request_unanswered": c.Unanswered,

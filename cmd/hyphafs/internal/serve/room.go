@@ -37,7 +37,14 @@ func (r *room) give(n uint64) {
 	r.used -= n
 }
 
-// limit is replication's Config.Limit.
+// set says how many bytes are taken.
+func (r *room) set(n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.used = n
+}
+
+// limit says how much there may be and is, and whether that is all.
 func (r *room) limit() (replication.Limit, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,8 +53,16 @@ func (r *room) limit() (replication.Limit, bool) {
 
 // kept is a feed as its peers see it: what they send is stored as long as there is room.
 type kept struct {
-	*hypercore.Feed
+	Feed
 	room *room
+}
+
+// Unkept makes a replication.Keeper of it: on disk, what is stored is kept.
+func (k kept) Unkept(start, length uint64) []byte {
+	if keeper, ok := k.Feed.(replication.Keeper); ok {
+		return keeper.Unkept(start, length)
+	}
+	return nil
 }
 
 // Put stores a block, or returns replication.ErrFull.

@@ -167,8 +167,8 @@ func TestAdopt(t *testing.T) {
 	if _, ok := again.find(first.feed.Key()); !ok || again.adoption.isOpen() {
 		t.Error("the adopted Hypha is forgotten")
 	}
-	if h, _ := again.bySourceKey(first.feed.Key()); h.feeds.List()[0].Have() != 2 {
-		t.Errorf("%d blocks", h.feeds.List()[0].Have())
+	if p, _ := again.bySourceKey(first.feed.Key()); p.opened.Load().feeds.List()[0].Have() != 2 {
+		t.Errorf("%d blocks", p.opened.Load().feeds.List()[0].Have())
 	}
 }
 
@@ -199,7 +199,8 @@ func TestWritersAreKept(t *testing.T) {
 	if err := node.Synced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h, _ := r.bySourceKey(o.feed.Key())
+	p, _ := r.bySourceKey(o.feed.Key())
+	h := p.opened.Load()
 	if list := h.feeds.List(); len(list) != 2 || list[1].Key() != second.Key() || list[1].Have() != second.Len() {
 		t.Errorf("%d feeds are kept", len(list))
 	}
@@ -228,7 +229,8 @@ func TestMaxBytes(t *testing.T) {
 		if err := o.node.Synced(t.Context()); !errors.Is(err, replication.ErrFull) {
 			t.Error(err)
 		}
-		h, _ := r.bySourceKey(o.feed.Key())
+		p, _ := r.bySourceKey(o.feed.Key())
+		h := p.opened.Load()
 		used, err := h.feeds.List()[0].StoredBytes()
 		limit, full := h.room.limit()
 		if err != nil || !full || used > 4000 || used < 3000 || limit.Used != used || r.totals().full != 1 {

@@ -17,7 +17,6 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/process"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/sdnotify"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
-	"hyphafs.org/hyphafs/cmd/hyphafs/internal/transport"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication"
 	"hyphafs.org/hyphafs/replication/gate"
@@ -40,10 +39,11 @@ type Server struct {
 	running  sync.WaitGroup // the parts; waited for by close
 	alive    context.Context
 	cancel   context.CancelFunc // ends alive, which is the parts' context
+	store    Store              // made by open
 
 	mu          sync.RWMutex // guards what follows; held over nothing
-	bySource    map[hypercore.Key]*hypha
-	byDiscovery map[hypercore.Key]*hypha
+	bySource    map[hypercore.Key]*place
+	byDiscovery map[hypercore.Key]*place
 }
 
 // refusals count who was not served.
@@ -73,11 +73,8 @@ func Run(ctx context.Context, s Settings, logTo io.Writer, say func(line string)
 }
 
 func newServer(s Settings, log *slog.Logger) *Server {
-	if s.Store == nil {
-		s.Store = Disk(s.State.Hyphas())
-	}
 	n := &Server{settings: s, log: log, gate: gate.New(s.MaxConns, s.MaxPerAddress), failed: make(chan error, 1),
-		bySource: map[hypercore.Key]*hypha{}, byDiscovery: map[hypercore.Key]*hypha{}}
+		bySource: map[hypercore.Key]*place{}, byDiscovery: map[hypercore.Key]*place{}}
 	n.adoption.take = n.adopt
 	return n
 }
@@ -114,7 +111,7 @@ func (n *Server) run(ctx context.Context, say func(string)) (err error) {
 	manager.Ready(n.brief())
 	defer manager.Stopping()
 	say(strings.Join(urls, " "))
-	n.log.Info("ready", "hyphas", len(n.hyphas()), "adopts", n.adoption.isOpen())
+	n.log.Info("ready", "hyphas", len(n.places()), "adopts", n.adoption.isOpen())
 	select {
 	case <-ctx.Done():
 		n.log.Info("stopping", "why", context.Cause(ctx))
@@ -169,6 +166,10 @@ func (n *Server) listen(ctx context.Context) (web net.Listener, plain *tcp.Liste
 
 // open opens the Hyphas that are kept.
 func (n *Server) open(ctx context.Context) error {
+	if err := n.openStore(ctx); err != nil {
+		return err
+	}
+	n.part("store", n.store.Run)
 	adopted, err := recall(n.settings.State)
 	if err != nil {
 		return err
@@ -179,7 +180,7 @@ func (n *Server) open(ctx context.Context) error {
 	}
 	var damaged error
 	for _, key := range keys {
-		err := n.keep(ctx, key)
+		err := n.keep(key)
 		switch {
 		case errors.Is(err, hypercore.ErrDamaged):
 			damaged = errors.Join(damaged, err)
@@ -188,7 +189,7 @@ func (n *Server) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if damaged != nil && len(n.hyphas()) == 0 {
+	if damaged != nil && len(n.places()) == 0 {
 		return fault.New(fault.Damaged, "move its folder away, and it is fetched again from peers", "%w", damaged)
 	}
 	n.adoption.mu.Lock()
@@ -197,30 +198,37 @@ func (n *Server) open(ctx context.Context) error {
 	return nil
 }
 
-// keep opens the Hypha of key and starts what belongs to it. A key that is kept already changes nothing.
-func (n *Server) keep(ctx context.Context, key hypercore.Key) error {
+// openStore opens what feeds are kept in.
+func (n *Server) openStore(ctx context.Context) error {
+	s := n.settings
+	if s.Bucket == nil {
+		n.store = disk(s.State.Hyphas())
+		return nil
+	}
+	b, err := openBucket(n.alive, s.Bucket, s.State.Cache(), s.Cache, n.log, n.kept)
+	if err != nil {
+		return err
+	}
+	n.store = b
+	n.part("idle", n.closeIdle)
+	return b.check(ctx)
+}
+
+// keep makes a place for the Hypha of key, and opens it unless that waits until somebody asks. A key that is kept already changes nothing.
+func (n *Server) keep(key hypercore.Key) error {
 	if _, ok := n.bySourceKey(key); ok {
 		return nil
 	}
-	discovery := hypercore.DiscoveryKey(key)
-	h, err := openHypha(ctx, key, n.settings.Store(discovery.String()), n.settings, n.log)
-	if err != nil {
-		return fmt.Errorf("opening a Hypha: %w", err)
+	p := &place{server: n, source: key, always: !n.store.OnDemand() || len(n.settings.Peers) > 0}
+	if p.always {
+		if _, err := p.enter(); err != nil {
+			return fmt.Errorf("opening a Hypha: %w", err)
+		}
+		p.leave()
 	}
 	n.mu.Lock()
-	n.bySource[key], n.byDiscovery[discovery] = h, h
-	n.mu.Unlock()
-	n.part("hypha", h.run)
-	for _, peer := range n.settings.Peers {
-		n.part("peer "+peer, func(ctx context.Context) error {
-			err := transport.Dial(ctx, h.node, peer, key, n.log)
-			if errors.Is(err, replication.ErrSelf) {
-				n.log.Warn("a --peer is this node itself", "peer", peer)
-				return nil
-			}
-			return err
-		})
-	}
+	defer n.mu.Unlock()
+	n.bySource[key], n.byDiscovery[hypercore.DiscoveryKey(key)] = p, p
 	return nil
 }
 
@@ -229,7 +237,7 @@ func (n *Server) adopt(ctx context.Context, key hypercore.Key) error {
 	if err := remember(n.settings.State, key); err != nil {
 		return err
 	}
-	if err := n.keep(ctx, key); err != nil {
+	if err := n.keep(key); err != nil {
 		return err
 	}
 	n.log.Info("adopted a Hypha; no other will be", "hypha", hypercore.DiscoveryKey(key))
@@ -238,8 +246,8 @@ func (n *Server) adopt(ctx context.Context, key hypercore.Key) error {
 
 // find is ws.Handler's Find.
 func (n *Server) find(key hypercore.Key) (ws.Node, bool) {
-	if h, ok := n.bySourceKey(key); ok {
-		return h.node, true
+	if p, ok := n.bySourceKey(key); ok {
+		return p, true
 	}
 	if n.adoption.isOpen() {
 		return candidate{&n.adoption, key}, true
@@ -248,20 +256,20 @@ func (n *Server) find(key hypercore.Key) (ws.Node, bool) {
 	return nil, false
 }
 
-func (n *Server) bySourceKey(key hypercore.Key) (*hypha, bool) {
+func (n *Server) bySourceKey(key hypercore.Key) (*place, bool) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	h, ok := n.bySource[key]
-	return h, ok
+	p, ok := n.bySource[key]
+	return p, ok
 }
 
-// hyphas lists those that are kept.
+// hyphas lists those that are open.
 func (n *Server) hyphas() []*hypha {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	out := make([]*hypha, 0, len(n.bySource))
-	for _, h := range n.bySource {
-		out = append(out, h)
+	var out []*hypha
+	for _, p := range n.places() {
+		if h := p.opened.Load(); h != nil {
+			out = append(out, h)
+		}
 	}
 	return out
 }
@@ -276,10 +284,10 @@ func (d door) Serve(ctx context.Context, conn replication.Conn, opts replication
 		return err
 	}
 	d.mu.RLock()
-	h := d.byDiscovery[discovery]
+	p := d.byDiscovery[discovery]
 	d.mu.RUnlock()
-	if h != nil {
-		return h.node.Serve(ctx, whole, opts)
+	if p != nil {
+		return p.Serve(ctx, whole, opts)
 	}
 	err = replication.ErrOtherHypha
 	if d.adoption.isOpen() {
@@ -309,8 +317,11 @@ func (n *Server) close(ctx context.Context) error {
 		return errors.New("the node did not end in time")
 	}
 	var err error
-	for _, h := range n.hyphas() {
-		err = errors.Join(err, h.close(ctx))
+	for _, p := range n.places() {
+		err = errors.Join(err, p.close(ctx, time.Now()))
+	}
+	if n.store != nil {
+		err = errors.Join(err, n.store.Close(ctx))
 	}
 	return err
 }

@@ -1,9 +1,8 @@
 package serve
 
 import (
-	"path/filepath"
-
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/drive/archive"
 	"hyphafs.org/hyphafs/drive/hypercore"
 )
 
@@ -30,16 +29,7 @@ type Settings struct {
 	Domains   []string
 	LogLevel  string
 	LogFormat string
-	// Store is where feeds are kept; nil: on disk, below State.
-	Store Store
-}
-
-// Store returns the storage of the feeds of one Hypha, named by its discovery key in hex: a function from a feed's name, its discovery key in hex, to its storage.
-type Store func(hypha string) func(name string) hypercore.Storage
-
-// Disk keeps feeds in the folder dir.
-func Disk(dir string) Store {
-	return func(hypha string) func(string) hypercore.Storage {
-		return func(name string) hypercore.Storage { return hypercore.Dir(filepath.Join(dir, hypha, name)) }
-	}
+	// Bucket is the object store where feeds are kept; nil: they are on disk, below State. It is closed by nobody here.
+	Bucket archive.Bucket
+	Cache  uint64 // bytes of disk for what is in Bucket
 }

@@ -6,6 +6,7 @@
 //	config.json   Config: domain, role, name and what else the first mount said; no secret. Its presence is the commit
 //	              point: without it there is no node here
 //	node.key      the node's own secrets, sealed under a key made from the passphrase; opaque to this package
+//	stamp         where the directory is and when it was last used, see below
 //	refusals      requests for approval that were refused, sealed likewise
 //	domain.json   Pin: that the domain's host named this Hypha by Dat DNS, and whether it names another one now
 //	feeds/<hex>/  one folder a feed, named by its discovery key
@@ -15,6 +16,13 @@
 //	              person who wants others than drive.DefaultScratch
 //	control.sock  the running node's control socket
 //	log, log.old  what a node in the background logs
+//
+// # Stamp
+//
+// A directory that was copied or restored from a backup may be an older copy of itself: whoever appends to its feeds then may sign other blocks for places that are taken
+// (a fork). The stamp tells such a directory: it names the machine (a hash of /etc/machine-id), the directory and the stamp's own file (inode number and time of birth; numbers of
+// devices change between boots), and counts the clean stops. It is written as a new file at every start and clean stop, and carried only by a copy. A directory without one, of a
+// version before it, is believed. What a file system or a virtual machine that is rolled back as a whole holds looks like itself: of that only a peer can tell.
 //
 // # Format
 //

@@ -59,6 +59,7 @@ func At(path string) (Dir, error) {
 func (d Dir) Feeds() string  { return filepath.Join(string(d), "feeds") }
 func (d Dir) Hyphas() string { return filepath.Join(string(d), "hyphas") } // of an always-on node
 func (d Dir) ACME() string   { return filepath.Join(string(d), "acme") }   // of an always-on node: account and keys of certificates
+func (d Dir) Cache() string  { return filepath.Join(string(d), "cache") }  // of one whose feeds are in a bucket
 func (d Dir) View() string   { return filepath.Join(string(d), "view.db") }
 func (d Dir) Work() string   { return filepath.Join(string(d), "work") }
 func (d Dir) Log() string    { return filepath.Join(string(d), "log") }

@@ -1,0 +1,119 @@
+package drive
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// forgetful is a Workspace one of whose backing files, once told to, fails the next fsync; those behind it succeed.
+type forgetful struct {
+	Workspace
+	fail atomic.Bool
+}
+
+func (w *forgetful) Backing(id record.ID) (hypercore.File, error) {
+	f, err := w.Workspace.Backing(id)
+	return forgetfulFile{f, w}, err
+}
+
+type forgetfulFile struct {
+	hypercore.File
+	w *forgetful
+}
+
+func (f forgetfulFile) Sync() error {
+	if f.w.fail.CompareAndSwap(true, false) {
+		return errors.New("injected")
+	}
+	return f.File.Sync()
+}
+
+// lostFile makes a world with a file whose fsync failed.
+func lostFile(t *testing.T, text string) (*world, record.ID, *File) {
+	t.Helper()
+	a := newWorld(t, 1)
+	w := &forgetful{Workspace: a.work.Workspace}
+	a.work.Workspace = w
+	id := a.put(record.Root, "f", text)
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.fail.Store(true)
+	if err := f.Sync(t.Context(), false); err == nil || w.fail.Load() {
+		t.Fatalf("fsync: %v", err)
+	}
+	return a, id, f
+}
+
+// TestFsyncThatFails: behind it no other fsync of the file succeeds and nothing publishes it, until it is cut to nothing and written anew.
+func TestFsyncThatFails(t *testing.T) {
+	a, id, f := lostFile(t, strings.Repeat("lost ", 40_000))
+	mustWrite(t, f, "more", 100_000)
+	if err := f.Sync(t.Context(), false); !errors.Is(err, errLost) {
+		t.Errorf("the next fsync: %v", err)
+	}
+	if err := a.Publish(t.Context()); !errors.Is(err, errLost) {
+		t.Errorf("publish: %v", err)
+	}
+	if _, err := a.view.Inode(id); err == nil {
+		t.Error("it was published")
+	}
+	if _, err := f.SetAttr(t.Context(), AttrChange{Size: new(uint64)}); err != nil {
+		t.Fatal(err)
+	}
+	anew := strings.Repeat("anew ", 40_000)
+	mustWrite(t, f, anew, 0)
+	if err := f.Sync(t.Context(), false); err != nil {
+		t.Errorf("written anew: %v", err)
+	}
+	a.publishNow()
+	a.crash("boot 2")
+	if got, err := a.read(id); got != anew || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// TestLostAndStartedAgain: the next start writes what is there anew.
+func TestLostAndStartedAgain(t *testing.T) {
+	text := strings.Repeat("lost ", 40_000)
+	a, id, _ := lostFile(t, text)
+	a.crash("boot 1")
+	if got, err := a.read(id); got != text || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(t.Context(), false), f.Close()); err != nil {
+		t.Error(err)
+	}
+	a.publishNow()
+}
+
+// TestLostAndRenamed: a lost file that took the place of another one holds nobody back for long: who syncs next is told, then all goes on.
+func TestLostAndRenamed(t *testing.T) {
+	a, _, f := lostFile(t, strings.Repeat("lost ", 40_000))
+	a.put(record.Root, "g", "good")
+	mustWrite(t, f, "more", 0)
+	if err := a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SyncDir(t.Context(), record.Root); !errors.Is(err, errLost) {
+		t.Errorf("the first sync: %v", err)
+	}
+	if err := a.SyncDir(t.Context(), record.Root); err != nil {
+		t.Errorf("the second sync: %v", err)
+	}
+	a.crash("boot 2")
+	if at, err := a.Lookup(t.Context(), record.Root, "g"); err != nil || at.Size != 200_000 {
+		t.Errorf("%+v, %v", at, err)
+	}
+	a.publishNow()
+}

@@ -1,0 +1,112 @@
+package drive
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"hyphafs.org/hyphafs/drive/record"
+)
+
+// TestPagesOfPublishedFile: whole pages written into a large published file are all that is kept of it here, whatever is read, published or killed meanwhile.
+func TestPagesOfPublishedFile(t *testing.T) {
+	a := newWorld(t, 1)
+	want := []byte(strings.Repeat("0123456789abcdef", 20_000)) // 320,000 bytes, 4.9 blocks
+	id := a.put(record.Root, "f", string(want))
+	a.publishNow()
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string, length, off int) {
+		t.Helper()
+		p := strings.Repeat(text, length)[:length]
+		mustWrite(t, f, p, int64(off))
+		copy(want[off:], p)
+	}
+	check := func(when string) {
+		t.Helper()
+		if got, err := a.read(id); got != string(want) || err != nil {
+			t.Fatalf("%s: %d bytes are not as they were written, %v", when, len(got), err)
+		}
+	}
+	write("one", pageSize, 3*pageSize)
+	write("two", 2*pageSize, 15*pageSize)                  // the end of a block and the begin of the next
+	write("end", len(want)-78*pageSize, 78*pageSize)       // half a page at the end of the file
+	write("in a page that is here", 100, 3*pageSize+1_000) // needs no block either
+	if f.in.present != nil || f.in.pages.count() != 4 {
+		t.Errorf("blocks %v, pages %v", f.in.present, f.in.pages)
+	}
+	check("written")
+	if err := f.Sync(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	write("later", pageSize, 70*pageSize)
+	a.crash("boot 1")
+	check("killed")
+	if f, err = a.Open(t.Context(), id, true); err != nil {
+		t.Fatal(err)
+	}
+	if f.in.present != nil || f.in.pages.count() != 5 {
+		t.Errorf("blocks %v, pages %v", f.in.present, f.in.pages)
+	}
+	before := a.bytes.Len()
+	a.publishNow()
+	if n := a.bytes.Len() - before; n != 3 || f.in.pages != nil {
+		t.Errorf("%d blocks published, not the 3 that changed; pages %v", n, f.in.pages)
+	}
+	check("published")
+	write("again", pageSize, 4*pageSize) // onto what was published
+	write("half", 10, 200_001)           // this one brings its block
+	if f.in.present.count() != 1 {
+		t.Errorf("blocks %v, pages %v", f.in.present, f.in.pages)
+	}
+	check("after a block was brought")
+	if err := f.Sync(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	check("after a power loss")
+	a.publishNow()
+	check("published again")
+}
+
+// TestUnreadablePatchedBlock: a file a patched block of which went bad is not published; all others are.
+func TestUnreadablePatchedBlock(t *testing.T) {
+	a := newWorld(t, 1)
+	id := a.put(record.Root, "f", strings.Repeat("x", 200_000))
+	a.publishNow()
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, strings.Repeat("y", pageSize), 0)
+	other := a.put(record.Root, "other", "o")
+	data, err := a.feeds[a.bytes.DiscoveryKey().String()].Open("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := make([]byte, 1)
+	if _, err := data.ReadAt(was, 30_000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := data.WriteAt([]byte{was[0] ^ 1}, 30_000); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Publish(t.Context()); !errors.Is(err, record.ErrSealed) {
+		t.Errorf("published with %v", err)
+	}
+	if _, err := a.view.Inode(other); err != nil {
+		t.Errorf("the other file: %v", err)
+	}
+	if !f.in.isDirty() {
+		t.Error("the file is published, without its first block")
+	}
+	if _, err := data.WriteAt(was, 30_000); err != nil {
+		t.Fatal(err)
+	}
+	a.publishNow()
+	if got, err := a.read(id); got != strings.Repeat("y", pageSize)+strings.Repeat("x", 200_000-pageSize) || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
