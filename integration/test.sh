@@ -24,6 +24,7 @@ fi
 (cd integration/peers && npm ci --omit=optional --no-audit --no-fund --loglevel=error)
 go mod download
 go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 # the S3 server that s3/s3test runs
+go install github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1 # the certificate authority that TestACME asks
 
 step format, vet, staticcheck
 unformatted=$(git ls-files '*.go' | xargs gofmt -l)

@@ -59,6 +59,7 @@ type unit struct {
 	State       string // of serve: the name of the state directory below /var/lib
 	Start       string // ExecStart
 	Credentials []string
+	Environment string // a file with variables; empty: none
 }
 
 // stateHome is where systemd keeps the state directories of system services.
@@ -82,6 +83,10 @@ LoadCredential={{.}}
 {{- end}}
 {{- if .Credentials}}
 # Certificates are read when the service starts: restart it after a renewal.
+{{- end}}
+{{- with .Environment}}
+# The credentials of the store: AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…, in a file of mode 0600.
+EnvironmentFile={{.}}
 {{- end}}
 Restart=on-failure
 RestartSec=5
@@ -211,11 +216,17 @@ func (p *program) serviceServe(c *cli.Context) error {
 	if err := c.Set("state", filepath.Join(stateHome, u.State)); err != nil {
 		return err
 	}
-	if _, err := serveSettings(c); err != nil {
-		return err
-	}
 	line, err := commandLine(c, "tls-cert", "tls-key")
 	if err != nil {
+		return err
+	}
+	if c.IsSet("store") {
+		u.Environment = "/etc/" + u.State + ".env"
+		if err := c.Set("store", ""); err != nil { // its credentials are not here
+			return err
+		}
+	}
+	if _, err := serveSettings(c); err != nil {
 		return err
 	}
 	start := slices.Concat([]string{"serve"}, line)
