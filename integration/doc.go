@@ -43,6 +43,13 @@
 //	HYPHAFS_TEST_EXERCISES=200000 HYPHAFS_TEST_SEED=7 go test -timeout 3h -run TestExerciser ./integration
 //	HYPHAFS_TEST_LIMITS=full go test -timeout 3h -v -run 'TestLimits|TestManyFiles' ./integration
 //
+// # The always-on node
+//
+// TestSwarm connects 200 nodes with one always-on node, 20 of which write once a second, and tells how far behind the slowest was, and what that cost; TestIdleConnections tells what
+// a thousand idle connections cost. The nodes are in the test's process and share its processors with the always-on node. For the ten minutes of a release:
+//
+//	HYPHAFS_TEST_SWARM=10m go test -timeout 30m -v -run TestSwarm ./integration
+//
 // # Fuzzing
 //
 // Every decoder of bytes from a disk, a peer, the kernel or a person has a fuzz target beside it that asserts more than the absence of panics: errors

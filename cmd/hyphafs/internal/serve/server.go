@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,9 @@ import (
 	"hyphafs.org/hyphafs/replication/tcp"
 	"hyphafs.org/hyphafs/replication/ws"
 )
+
+// garbage is how much of what is in use may be garbage, in percent: a node with many idle connections has more memory to lose than time.
+const garbage = 50
 
 // closeTime is how long a node that ends waits for its parts.
 const closeTime = 5 * time.Second
@@ -54,6 +58,7 @@ func Run(ctx context.Context, s Settings, logTo io.Writer, say func(line string)
 	if err := process.Harden(); err != nil {
 		return err
 	}
+	debug.SetGCPercent(garbage)
 	handler, err := process.LogHandler(logTo, s.LogLevel, s.LogFormat)
 	if err != nil {
 		return err
