@@ -68,8 +68,8 @@ func ask(t *testing.T, roots *x509.CertPool, url, name string) (status int, loca
 	return answer.StatusCode, answer.Header.Get("Location"), string(text), err
 }
 
-// pebble runs Let's Encrypt's test authority, which looks for challenges at the ports, and returns the path of its root certificate.
-func pebble(t *testing.T, ca *authority, tlsPort, httpPort int) (root string) {
+// pebblePath finds Let's Encrypt's test authority.
+func pebblePath(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("pebble")
 	if err != nil {
@@ -80,12 +80,23 @@ func pebble(t *testing.T, ca *authority, tlsPort, httpPort int) (root string) {
 		path, err = exec.LookPath(filepath.Join(strings.TrimSpace(string(gopath)), "bin/pebble"))
 	}
 	need(t, err == nil, "pebble (integration/test.sh installs it)")
-	dir := t.TempDir()
-	ca.issue(3, "localhost", filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
-	config := fmt.Sprintf(`{"pebble": {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "certificate": %q, "privateKey": %q,
+	return path
+}
+
+// pebbleConfig lets pebble look for challenges at the ports, and answer on ports 14000 and 15000 of loopback with a certificate for localhost.
+func pebbleConfig(cert, key string, tlsPort, httpPort int) []byte {
+	return fmt.Appendf(nil, `{"pebble": {"listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000", "certificate": %q, "privateKey": %q,
 		"httpPort": %d, "tlsPort": %d, "retryAfter": {"authz": 1, "order": 1}, "keyAlgorithm": "ecdsa", "profiles": {"default": {"description": "of the test", "validityPeriod": 7776000}}}}`,
-		filepath.Join(dir, "cert"), filepath.Join(dir, "key"), httpPort, tlsPort)
-	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
+		cert, key, httpPort, tlsPort)
+}
+
+// pebble runs the authority and returns the path of its root certificate.
+func pebble(t *testing.T, ca *authority, tlsPort, httpPort int) (root string) {
+	t.Helper()
+	path, dir := pebblePath(t), t.TempDir()
+	cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	ca.issue(3, "localhost", cert, key)
+	if err := os.WriteFile(filepath.Join(dir, "config"), pebbleConfig(cert, key, tlsPort, httpPort), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, "-config", filepath.Join(dir, "config"))
@@ -330,5 +341,25 @@ func TestCertificateFiles(t *testing.T) {
 	answer := make([]byte, 12)
 	if _, err := io.ReadFull(old, answer); err != nil || string(answer) != "HTTP/1.1 200" {
 		t.Errorf("the connection of before: %q, %v", answer, err)
+	}
+}
+
+// TestNamesOfHosts: a node that keeps several Hyphas names each for its host, to who asks for that host, unless its person does not want that.
+func TestNamesOfHosts(t *testing.T) {
+	first, second := strings.TrimPrefix(somebodyElse, "hypha://"), "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+	for _, quiet := range []bool{false, true} {
+		a := newAlways(t, "--hypha", "anna.example="+first, "--hypha", "Bert.Example=hypha://"+second, "--domain", "carl.example", fmt.Sprintf("--no-discovery=%v", quiet))
+		a.start()
+		for host, key := range map[string]string{"anna.example": first, "bert.example": second, "carl.example": "", a.http: ""} {
+			status, _, body, err := ask(t, nil, "http://"+a.http+"/.well-known/dat", host)
+			if key == "" || quiet {
+				if err != nil || status != 404 || strings.Contains(body, "dat:") {
+					t.Errorf("%s, quiet %v: %d %q, %v", host, quiet, status, body, err)
+				}
+			} else if err != nil || status != 200 || body != "dat://"+key+"/\nTTL=3600\n" {
+				t.Errorf("%s: %d %q, %v", host, status, body, err)
+			}
+		}
+		a.stop()
 	}
 }

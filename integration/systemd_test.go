@@ -2,7 +2,9 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,8 +75,8 @@ X
 mount --make-rshared .
 exec env -i container=test PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --system --unit=sysinit.target --show-status=0`
 
-// newMachine boots a machine in which ca is trusted, cert and key are /etc/tls/cert and /etc/tls/key, and anna.example is loopback.
-func newMachine(t *testing.T, ca, cert, key string) *machine {
+// newMachine boots a machine in which program is hyphafs, ca is trusted, cert and key are /etc/tls/cert and /etc/tls/key, and anna.example is loopback.
+func newMachine(t *testing.T, program, ca, cert, key string) *machine {
 	t.Helper()
 	need(t, os.Getuid() == 0, "root, to start a system of its own")
 	for _, command := range []string{"/lib/systemd/systemd", "nsenter", "unshare", "chroot", "useradd", "ip", "fusermount3"} {
@@ -92,7 +94,7 @@ func newMachine(t *testing.T, ca, cert, key string) *machine {
 	_, err = os.Stat(groups + "/cgroup.procs")
 	need(t, err == nil, "control groups")
 	group := filepath.Join(groups, filepath.Base(dir))
-	m.init = exec.Command("sh", "-c", boot, "sh", dir, binary, ca, cert, key, group, bootInside)
+	m.init = exec.Command("sh", "-c", boot, "sh", dir, program, ca, cert, key, group, bootInside)
 	m.init.Stdout, m.init.Stderr = m.out, m.out
 	m.init.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
@@ -123,11 +125,15 @@ func newMachine(t *testing.T, ca, cert, key string) *machine {
 }
 
 // try runs a shell line as root of the machine.
-func (m *machine) try(line string) (string, error) {
+func (m *machine) try(line string) (string, error) { return m.tryWith(nil, line) }
+
+// tryWith is try with a standard input.
+func (m *machine) tryWith(stdin io.Reader, line string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "nsenter", "--target", fmt.Sprint(m.init.Process.Pid), "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--root",
 		"env", "-C", "/", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "sh", "-c", line)
+	cmd.Stdin = stdin
 	cmd.WaitDelay = time.Second // its children may live on: the machine ends them
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -149,22 +155,79 @@ func (m *machine) anna(line string) string {
 	return m.ok("cd /home/anna && exec setpriv --reuid anna --regid anna --init-groups env HOME=/home/anna XDG_RUNTIME_DIR=/run/anna sh -c '" + line + "'")
 }
 
-// TestServices runs the units that hyphafs prints under a real systemd: an always-on node with all its hardening, which takes the Hypha that an ordinary user's mount signs up, and is
-// found by a sign-in that knows nothing but domain and passphrase; then stops, a kill and a hang.
+// readmeLine returns README's line that begins with what is given, without the remark behind it.
+func readmeLine(t *testing.T, begin string) string {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "    "+begin) {
+			line, _, _ = strings.Cut(line, "  #")
+			return strings.TrimSpace(line)
+		}
+	}
+	t.Fatalf("README has no line %q", begin)
+	return ""
+}
+
+// authorityOf runs pebble in the machine, lets the always-on node to come ask it, and lets all programs trust it.
+func (m *machine) authorityOf(ca *authority, pebble string) {
+	m.t.Helper()
+	dir := m.t.TempDir()
+	ca.issue(3, "localhost", filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
+	if err := os.WriteFile(filepath.Join(dir, "config"), pebbleConfig("/etc/pebble/cert", "/etc/pebble/key", 443, 80), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	for name, to := range map[string]string{pebble: "/usr/local/bin/pebble", filepath.Join(dir, "cert"): "/etc/pebble/cert", filepath.Join(dir, "key"): "/etc/pebble/key",
+		filepath.Join(dir, "config"): "/etc/pebble/config"} {
+		f, err := os.Open(name)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		_, err = m.tryWith(f, "install -D -m 755 /dev/stdin "+to)
+		if err = errors.Join(err, f.Close()); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	m.ok(`mkdir -p /etc/systemd/system/hyphafs.service.d
+printf '[Service]\nEnvironment=PEBBLE_VA_NOSLEEP=1\nExecStart=/usr/local/bin/pebble -config /etc/pebble/config\n' > /etc/systemd/system/pebble.service
+printf '[Service]\nEnvironment=HYPHAFS_ACME_DIRECTORY=https://localhost:14000/dir\n' > /etc/systemd/system/hyphafs.service.d/test.conf
+systemctl daemon-reload && systemctl start pebble`)
+	eventually(m.t, "the authority's root", func() bool {
+		_, err := m.try("cd /etc/ssl/certs && curl -sf --cacert authority-of-the-test.pem https://localhost:15000/roots/0 > pebble.pem && cat pebble.pem >> ca-certificates.crt")
+		return err == nil
+	})
+}
+
+// TestServices runs the units that hyphafs prints, and README's five lines, under a real systemd: an always-on node with all its hardening, which gets a certificate and takes the Hypha
+// that an ordinary user's mount signs up, and is found by a sign-in that knows nothing but domain and passphrase; then a kill, a certificate from files, a process that hangs, and stops.
 func TestServices(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t)
+	ca, pebble := newAuthority(t), pebblePath(t)
 	ca.issue(2, "anna.example", filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
-	m := newMachine(t, ca.Path, filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
+	build, _, _ := strings.Cut(readmeLine(t, "CGO_ENABLED=0 go build"), " && ")
+	static := filepath.Join(dir, "hyphafs")
+	cmd := exec.Command("sh", "-c", strings.Replace(build, "-o hyphafs", "-o "+static, 1))
+	cmd.Dir = ".."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", build, err, out)
+	}
+	m := newMachine(t, static, ca.Path, filepath.Join(dir, "cert"), filepath.Join(dir, "key"))
+	m.authorityOf(ca, pebble)
 	property := func(name string) string { t.Helper(); return m.ok("systemctl show --value -p " + name + " hyphafs") }
 
-	m.ok("hyphafs service serve --adopt --tls-cert /etc/tls/cert --tls-key /etc/tls/key --domain anna.example > /etc/systemd/system/hyphafs.service")
-	m.ok("systemctl daemon-reload && systemctl start hyphafs")
-	if got := property("StatusText"); got != "Hyphas: 0, connections: 0" {
+	m.ok(readmeLine(t, "hyphafs service serve"))
+	m.ok(readmeLine(t, "systemctl enable --now hyphafs"))
+	if got := property("StatusText"); !strings.HasPrefix(got, "Hyphas: 0, connections: ") {
 		t.Errorf("status %q", got)
 	}
 	if got := m.ok("stat -c %U:%a /var/lib/private/hyphafs; ps -o user= -p " + property("MainPID")); got != "hyphafs:700\nhyphafs" {
 		t.Errorf("runs as %q", got)
+	}
+	if got := m.ok(readmeLine(t, "curl https://")); !strings.Contains(got, "ready") { // among what curl says of its progress
+		t.Errorf("/healthz: %q", got)
 	}
 
 	m.ok("systemctl start anna.service")
@@ -192,6 +255,18 @@ func TestServices(t *testing.T) {
 		t.Errorf("%s restarts after a kill", got)
 	}
 	m.anna("hyphafs sign-in --state M " + laptop)
+
+	m.ok("hyphafs service serve --tls-cert /etc/tls/cert --tls-key /etc/tls/key --domain anna.example > /etc/systemd/system/hyphafs.service")
+	m.ok("systemctl daemon-reload && systemctl restart hyphafs && curl -sf --cacert /etc/ssl/certs/authority-of-the-test.pem https://anna.example/.well-known/dat")
+	m.ok(`printf '[Service]\nWatchdogSec=3\nTimeoutAbortSec=1\nRestartSec=1\n' >> /etc/systemd/system/hyphafs.service.d/test.conf && systemctl daemon-reload && systemctl restart hyphafs`)
+	before, hung := property("NRestarts"), property("MainPID")
+	m.ok("systemctl kill --kill-whom main --signal STOP hyphafs")
+	eventually(t, "another process in place of the one that hangs", func() bool {
+		return property("NRestarts") != before && property("MainPID") != hung && property("ActiveState") == "active"
+	})
+	if got := m.ok("journalctl --no-pager -o cat -u hyphafs"); !strings.Contains(got, "Watchdog timeout") {
+		t.Errorf("it was not the watchdog:\n%s", tail(got, 2000))
+	}
 
 	m.anna("systemctl --user stop hyphafs && ! mountpoint -q Hypha")
 	if got := m.anna("systemctl --user show --value -p Result hyphafs"); got != "success" {
