@@ -3,7 +3,6 @@ package drive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -29,10 +28,13 @@ func (d *Drive) replay(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	if err := r.finish(ctx); err != nil {
+	if err := r.finish(); err != nil {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
+	if err := r.trim(ctx); err != nil {
+		return err
+	}
 	for id, in := range d.overlay.inodes {
 		d.recount(in)
 		d.revive(id)
@@ -350,7 +352,7 @@ func (r *replayer) intent(p parsed) error {
 }
 
 // finish settles what the last batches came to, and what a power loss left of the bytes.
-func (r *replayer) finish(ctx context.Context) error {
+func (r *replayer) finish() error {
 	for _, i := range r.intents {
 		if r.d.own != nil && r.d.own.Len() > i.first {
 			r.carryOut(i)
@@ -361,11 +363,7 @@ func (r *replayer) finish(ctx context.Context) error {
 			delete(r.d.overlay.inodes, id)
 			continue
 		}
-		err := r.bytes(in)
-		if err == nil && !r.sameBoot {
-			err = r.trim(ctx, in)
-		}
-		if err != nil {
+		if err := r.bytes(in); err != nil {
 			return err
 		}
 	}
@@ -502,31 +500,34 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 	return backing.Truncate(int64(in.rec.Size))
 }
 
-// trim cuts the last block of a file where the file ends, if only a feed has it, and longer, since the file was cut and what was synced before says where
-// its blocks are: when the file grows again, zeros have to follow.
-func (r *replayer) trim(ctx context.Context, in *inode) error {
-	n, left := in.rec.Size>>blockShift, in.rec.Size&(blockSize-1)
-	e := in.extent(n)
-	if left == 0 || e == nil || in.present.has(n) {
-		return nil
+// trim brings the last block of files that end within it, if a feed has it alone, and longer: such a file was cut, and what a power loss left of it says where its
+// blocks were before. When it grows again, zeros have to follow.
+func (r *replayer) trim(ctx context.Context) error {
+	for _, in := range r.d.overlay.inodes {
+		n, left := in.rec.Size>>blockShift, in.rec.Size&(blockSize-1)
+		e := in.extent(n)
+		if r.sameBoot || left == 0 || e == nil || in.present.has(n) {
+			continue
+		}
+		feed, err := r.d.feeds.Get(e.Feed)
+		if err != nil {
+			return err
+		}
+		if !feed.Has(e.Seq + n - e.Block) { // cutting it had brought it; what is gone since is not waited for
+			continue
+		}
+		plain, err := r.d.block(ctx, in.id, *e, n)
+		if err != nil {
+			return err
+		}
+		if uint64(len(plain)) <= left {
+			continue
+		}
+		if err := r.d.hydrate(ctx, in, []uint64{n}); err != nil {
+			return err
+		}
+		in.unpublished.add(run{n, n + 1})
 	}
-	feed, err := r.d.feeds.Get(e.Feed)
-	if err != nil || !feed.Has(e.Seq+n-e.Block) {
-		return err // cutting it had brought it; what is gone since is not waited for
-	}
-	plain, err := r.d.block(ctx, in.id, *e, n)
-	if err != nil || uint64(len(plain)) <= left {
-		return err
-	}
-	if err := r.d.openBacking(in, 0); err != nil {
-		return err
-	}
-	if _, err := in.backing.WriteAt(plain[:left], int64(n<<blockShift)); err != nil {
-		return noSpace(fmt.Errorf("write: %w", err))
-	}
-	in.unsynced = unsynced{all: true}
-	in.present.add(run{n, n + 1})
-	in.unpublished.add(run{n, n + 1})
 	return nil
 }
 
