@@ -30,6 +30,9 @@
 // data for as long as the machine has memory. We tell programs a block size of 64 KiB instead, which makes stdio and coreutils write in such
 // units. For mapped files the kernel sends pages at msync, close and munmap, and asks for the times again afterwards.
 //
+// Answers hold bytes that we have in memory, so go-fuse may not splice (DisableSplice): it would put the header of each READ into a pipe, find that there is no file
+// to splice from, and empty the pipe again, three system calls for nothing.
+//
 // An appending write goes to the end that the drive knows, see handle.Write. A close sends no FLUSH (FOPEN_NOFLUSH): there is nothing it could
 // find out that the writes did not, and creating a small file is then three requests that somebody waits for, LOOKUP, CREATE and WRITE.
 //
