@@ -13,6 +13,7 @@ import (
 const (
 	highWater  = 512 << 10 // bytes in the outbox above which answers wait
 	writePiece = 256 << 10 // bytes given to the connection at once
+	keptBuffer = 16 << 10  // bytes of a buffer that is kept although little is sent
 )
 
 // outbox holds what the owner of a session wants sent until its writer has sent it.
@@ -67,7 +68,7 @@ func (o *outbox) write(ctx context.Context, conn io.Writer, now func() time.Time
 		case <-o.wake:
 		}
 		o.mu.Lock()
-		if cap(buf) > 2*highWater {
+		if cap(buf) > 2*highWater || cap(buf) > keptBuffer && len(buf) < cap(buf)/8 {
 			buf = nil
 		}
 		buf, o.buf = o.buf, buf[:0]

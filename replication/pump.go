@@ -16,6 +16,8 @@ const (
 	spareWish  = 64 // above maxFlying, for blocks that somebody waits for
 	fairShare  = 32 // requests a channel makes before the next one's turn
 	maxAnswers = 4096
+
+	spareAnswers = 64 // room of the queue that is kept when it is empty
 )
 
 // window says how many requests a session may have under way: what the connection carries in about two seconds, from 256 KiB to 4 MiB.
@@ -110,6 +112,9 @@ func (s *session) answer() error {
 		}
 	}
 	s.answers.queue = s.answers.queue[:copy(s.answers.queue, s.answers.queue[n:])]
+	if len(s.answers.queue) == 0 && cap(s.answers.queue) > spareAnswers {
+		s.answers.queue = nil
+	}
 	return nil
 }
 

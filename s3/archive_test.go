@@ -274,6 +274,9 @@ func TestAway(t *testing.T) {
 	if _, err := g.Block(missing); !errors.Is(err, hypercore.ErrNotStored) {
 		t.Errorf("a block of a silent server: %v", err)
 	}
+	if g.Has(missing) || !g.Has(1) || g.Bitfield(0, 40)[0] == 0 {
+		t.Error("what cannot be read is said to be here, or what can is not")
+	}
 	if second.Status().Away == 0 {
 		t.Error("nobody noticed")
 	}
@@ -288,7 +291,7 @@ func TestAway(t *testing.T) {
 	second.mu.Unlock()
 	thaw()
 	eventually(t, "it is told that the blocks are here again", func() bool { return second.said(missing) })
-	if got, err := g.Block(missing); err != nil || len(got) != 200_000 {
+	if got, err := g.Block(missing); err != nil || len(got) != 200_000 || !g.Has(missing) {
 		t.Errorf("afterwards: %v", err)
 	}
 	eventually(t, "the third learns of everything", func() bool { return h.Have() == source.Len() })

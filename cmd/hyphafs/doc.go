@@ -11,10 +11,12 @@
 //	hyphafs nodes [--json] [DIR]     writers of this Hypha: name, fingerprint, approved by, last seen
 //	hyphafs link [DIR]               the hyphalink: hypha://<read key, 64 hex digits>
 //	hyphafs check [flags] [DIR]      verify every signature, tree, record and the view
+//	hyphafs serve [flags]            the always-on node
+//	hyphafs service serve [flags]    print a systemd unit that runs the always-on node
 //	hyphafs service mount [flags] DIR  print a systemd unit that mounts at DIR, for the user's own manager
 //	hyphafs passphrase               print a new one: EFF diceware, at least 100 bits
 //
-// Flags may stand before or behind arguments. Those of mount, sign-up and sign-in are also read from the environment, as
+// Flags may stand before or behind arguments. Those of mount, sign-up, sign-in and serve are also read from the environment, as
 // HYPHAFS_<FLAG>; hyphafs COMMAND --help lists them.
 //
 // # Which node
@@ -32,6 +34,18 @@
 //
 // A sign-in on which a --peer can be reached asks that peer, before anything is written, whether it knows this Hypha; if all that answer do not, the
 // passphrase or the domain is wrong.
+//
+// # Peers
+//
+// --peer and --listen name a transport: tcp://host:port, ws://host:port and, to connect, wss://host. A WebSocket goes to /hypha/<read key>, which is added, through the proxies
+// that the environment names. ws:// tells the read key to whoever sees the traffic (package ws); a node that dials it beyond this machine says so. A peer that has no room for more of this
+// Hypha is shown with the reason, and sync --peer fails with it.
+//
+// # The always-on node
+//
+// serve keeps Hyphas for nodes that are not there: those of --hypha, or the first that shows itself, with --adopt. It has read keys and no passphrase, and can read nothing and
+// approve nobody. It runs in the foreground, logs to standard error, prints "ready" and the URLs it listens at, and ends in order, within 5 s, by SIGTERM. Package serve says
+// what it does and what it keeps; it answers /hypha/<read key>, /healthz, /metrics and / at --http. Its log has no address and no key.
 //
 // # Finding the always-on node
 //
@@ -83,6 +97,6 @@
 // # How it is made
 //
 // main calls run, run returns the exit code; one file holds a command. Below internal: node assembles drive, auth, replication and fs into one running
-// node; control is the socket that commands talk to it by; background is the re-execution; state the directory; prompt the terminal; mounts the kernel's table;
+// node; serve is the always-on one; transport chooses by URL; process keeps a process to itself; control is the socket that commands talk to it by; background is the re-execution; state the directory; prompt the terminal; mounts the kernel's table;
 // status what is shown; fault the exit codes.
 package main

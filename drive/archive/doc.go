@@ -46,7 +46,7 @@
 //
 // # Reading
 //
-// What the cache lacks is read from the bucket, a pack at a time, by one reader for all who want it, at most eight packs at once. The first look at a feed is one request. An open feed
+// What the cache lacks is read from the bucket, a pack at a time, by one reader for all who want it, at most four packs at once. The first look at a feed is one request. An open feed
 // looks at its manifest every 2 to 15 s, less often the longer nothing changes; so another instance's blocks show. A pack that is missing or damaged counts as not there: peers are
 // asked for its blocks, and they are kept again.
 //
@@ -57,7 +57,7 @@
 // # When the bucket is away
 //
 // After a request without an answer the next ones fail at once, for 0.1 to 5 s. What is cached is served, what is not is hypercore.ErrNotStored, which peers are told as Unhave, and told
-// anew when the bucket answers again. What is put waits in the cache. A feed that was never seen here opens empty.
+// anew when the bucket answers again: meanwhile Has does not count it, and after 15 s peers are asked for it. What is put waits in the cache. A feed that was never seen here opens empty.
 //
 // # Goroutines and locks
 //

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -21,6 +22,8 @@ type Feed struct {
 	name  string // its discovery key: the folder in the cache, and in the bucket
 	dir   string
 	local *hypercore.Feed // the cache: everything that was verified here, less what was evicted
+
+	refused atomic.Bool // blocks were said not to be here because the bucket was away
 
 	// committing is held for one commit, compaction or look at the manifest at a time, over requests. It is taken before mu.
 	committing sync.Mutex
@@ -38,7 +41,6 @@ type Feed struct {
 	bad      map[packID]struct{}
 	touched  map[packID]time.Time // when a block of it was read
 	loads    map[packID]*load
-	refused  bool                 // a reader was told that a block is not here because the bucket was away
 	news     []run                // kept, not told
 	alarm    *hypercore.ForkError // not told
 	evident  bool                 // the bucket has the evidence of a fork
@@ -125,8 +127,20 @@ func (f *Feed) Forked() *hypercore.ForkError {
 	return nil
 }
 
+// away reports whether the bucket cannot be read from: then what it has alone does not count.
+func (f *Feed) away() bool {
+	if !f.store.health.down.Load() {
+		return false
+	}
+	f.refused.Store(true)
+	return true
+}
+
 // Has reports whether block seq is in the cache or in the bucket.
 func (f *Feed) Has(seq uint64) bool {
+	if f.away() {
+		return f.local.Has(seq)
+	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.kept.has(seq) || f.fresh.has(seq)
@@ -179,6 +193,9 @@ func (f *Feed) Have() uint64 {
 
 // LastStored returns the greatest block below below that is in the cache or in the bucket.
 func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
+	if f.away() {
+		return f.local.LastStored(below)
+	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	a, ok1 := f.kept.last(below)
@@ -186,10 +203,16 @@ func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
 	return max(a, b), ok1 || ok2
 }
 
+// goneTime is after how long without the bucket peers are asked for what it has.
+const goneTime = 15 * time.Second
+
 // NextMissing returns the first block at or behind from, below Len, that neither has; none when there is no room for more.
 func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
-	if f.store.Full() {
+	switch {
+	case f.store.Full():
 		return 0, false
+	case f.store.health.away() > goneTime:
+		return f.local.NextMissing(from)
 	}
 	length := f.local.Len()
 	f.mu.RLock()
@@ -214,6 +237,9 @@ func (f *Feed) Wanted() []uint64 {
 
 // Bitfield returns a bit for each of the length blocks from start on, most significant first, 1 for those that Has. The caller owns it.
 func (f *Feed) Bitfield(start, length uint64) []byte {
+	if f.away() {
+		return f.local.Bitfield(start, length)
+	}
 	end := f.local.Len()
 	if start >= end {
 		return nil
@@ -290,9 +316,7 @@ func (f *Feed) read(seq uint64, from func() error) error {
 			break
 		}
 		if lost := f.load(f.store.lifetime, p); lost != nil {
-			f.mu.Lock()
-			f.refused = true
-			f.mu.Unlock()
+			f.refused.Store(true)
 			f.store.cfg.Log.Debug("block cannot be read from the bucket", "feed", f.name, "seq", seq, "err", f.words(lost))
 			return fmt.Errorf("block %d: %w: %w", seq, hypercore.ErrNotStored, lost)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type health struct {
 	fails int        // in a row
 	since time.Time  // when the first of them was
 	next  time.Time  // when the next try may be made
+
+	down atomic.Bool // fails > 0
 }
 
 const maxBackoff = 5 * time.Second
@@ -65,6 +68,7 @@ func (h *health) note(err error) {
 			h.log.Info("the bucket can be used again", "elapsed", time.Since(h.since).Round(time.Second))
 		}
 		h.fails, h.next = 0, time.Time{}
+		h.down.Store(false)
 		return
 	}
 	if h.fails == 0 {
@@ -72,6 +76,7 @@ func (h *health) note(err error) {
 		h.log.Warn("the bucket cannot be used now: serving what is cached", "err", err)
 	}
 	h.fails++
+	h.down.Store(true)
 	h.next = time.Now().Add(backoff(h.fails))
 }
 

@@ -163,12 +163,12 @@ func (f *Feed) generation() uint64 {
 	return f.manifest.generation
 }
 
-// again tells of everything the bucket has when it answers after readers were refused.
+// again tells of everything the bucket has when it can be read from after that was hidden.
 func (f *Feed) again(err error) {
+	if err != nil || !f.refused.Swap(false) {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err == nil && f.refused {
-		f.refused = false
-		f.news = append(f.news, f.kept...)
-	}
+	f.news = append(f.news, f.kept...)
 }

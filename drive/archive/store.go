@@ -79,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := hypercore.MakeDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("cache of the store: %w", err)
 	}
-	s := &Store{cfg: cfg, kick: make(chan struct{}, 1), gets: make(chan struct{}, 8), entries: map[string]*entry{}}
+	s := &Store{cfg: cfg, kick: make(chan struct{}, 1), gets: make(chan struct{}, 4), entries: map[string]*entry{}}
 	s.health.log = cfg.Log
 	s.lifetime, s.end = context.WithCancel(ctx)
 	return s, s.scan()

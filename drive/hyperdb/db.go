@@ -190,10 +190,13 @@ func (db *DB) news() (tell []Writer) {
 func (db *DB) look() {
 	for _, w := range db.byKey {
 		length := w.log.Len()
+		unread := length
 		for seq, ok := w.log.LastStored(length); ok && seq >= max(w.scanned, 1); seq, ok = w.log.LastStored(seq) {
 			e, err := db.entry(w, seq)
 			if err != nil {
-				if !errors.Is(err, hypercore.ErrNotStored) { // else the list it needs is still on its way
+				if errors.Is(err, hypercore.ErrNotStored) { // it, or the list it needs, cannot be read yet
+					unread = seq
+				} else {
 					db.warn(w, seq, err)
 				}
 				continue
@@ -206,7 +209,7 @@ func (db *DB) look() {
 			}
 			break
 		}
-		w.scanned = db.firstGap(w, length)
+		w.scanned = max(w.scanned, min(db.firstGap(w, length), unread))
 		if w.head != nil {
 			db.learn(w, w.head)
 		}

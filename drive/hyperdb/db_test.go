@@ -220,3 +220,48 @@ func BenchmarkBatch1000(b *testing.B) {
 	}
 	b.ReportMetric(float64(k)/b.Elapsed().Seconds(), "puts/s")
 }
+
+// dark is a Log whose blocks are there and cannot be read for a while, as those of a bucket that does not answer.
+type dark struct {
+	*memoryLog
+	off bool
+}
+
+func (d *dark) Block(seq uint64) ([]byte, error) {
+	if d.off {
+		return nil, hypercore.ErrNotStored
+	}
+	return d.memoryLog.Block(seq)
+}
+
+// TestUnreadable: entries that cannot be read for a while are looked at again.
+func TestUnreadable(t *testing.T) {
+	n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
+	n.open(t, n.local, hypercore.Key{9})
+	if err := n.db.Authorize(t.Context(), hypercore.Key{2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.db.Batch(t.Context(), []Op{{Key: "a"}, {Key: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	log := &dark{n.log(n.local), true}
+	reader, err := Open(t.Context(), Config{Source: n.local, Open: func(_ context.Context, k hypercore.Key) (Log, error) {
+		if k == n.local {
+			return log, nil
+		}
+		return n.log(k), nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := reader.Writers(); len(got) != 1 {
+		t.Fatalf("in the dark there are %v", got)
+	}
+	log.off = false
+	if err := reader.Update(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := reader.Writers(), n.db.Writers(); !slices.Equal(got, want) {
+		t.Errorf("there are %v, want %v", got, want)
+	}
+}

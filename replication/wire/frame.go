@@ -16,7 +16,8 @@ const (
 
 const (
 	maxFirst  = 1 << 10   // bytes of the frame that opens a stream; the npm package sends 61
-	batchSize = 256 << 10 // bytes read at once
+	batchSize = 256 << 10 // bytes read at once, at most
+	leastSize = 4 << 10   // and at least: a node has many connections on which little comes
 	maxIdle   = 1 << 20   // a buffer larger than that is not used again
 )
 
@@ -113,11 +114,12 @@ type Reader struct {
 	r      io.Reader
 	rest   []byte // read but not returned: decrypted once cipher is set
 	cipher *Cipher
+	size   int // bytes to be read at once: as many as came lately
 	err    error
 }
 
 // NewReader returns a Reader of r, in the clear.
-func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+func NewReader(r io.Reader) *Reader { return &Reader{r: r, size: leastSize} }
 
 // First returns the first frame of the stream and nothing of what follows it. Its Body is good until the next call.
 func (r *Reader) First() (Frame, error) {
@@ -159,7 +161,7 @@ func (r *Reader) Decrypt(c *Cipher) {
 // frames before it came with the call before.
 func (r *Reader) Read(b *Batch) error {
 	b.Frames = b.Frames[:0]
-	if cap(b.buf) > maxIdle {
+	if cap(b.buf) > maxIdle || cap(b.buf) > 16*r.size {
 		b.buf = nil
 	}
 	b.buf = append(b.buf[:0], r.rest...)
@@ -191,7 +193,7 @@ func (r *Reader) split(b *Batch) (need int, err error) {
 		}
 	}
 	if len(b.Frames) > 0 {
-		if cap(r.rest) > maxIdle && len(rest) < maxIdle {
+		if cap(r.rest) > maxIdle && len(rest) < maxIdle || cap(r.rest) > 16*r.size && len(rest) < r.size {
 			r.rest = nil
 		}
 		r.rest = append(r.rest[:0], rest...)
@@ -203,14 +205,20 @@ func (r *Reader) split(b *Batch) (need int, err error) {
 
 // fill reads once more. A length alone does not make the buffer grow much: the bytes must come.
 func (r *Reader) fill(b *Batch, need int) {
-	if cap(b.buf)-len(b.buf) < min(need, batchSize/4) || cap(b.buf) < batchSize {
-		grown := make([]byte, len(b.buf), max(batchSize, len(b.buf)+min(len(b.buf), need)+batchSize/4))
+	if cap(b.buf)-len(b.buf) < min(need, r.size/4) || cap(b.buf) < r.size {
+		grown := make([]byte, len(b.buf), max(r.size, len(b.buf)+min(len(b.buf), need)+r.size/4))
 		copy(grown, b.buf)
 		b.buf = grown
 	}
 	at := len(b.buf)
 	n, err := r.r.Read(b.buf[at:cap(b.buf)])
 	b.buf = b.buf[:at+n]
+	switch {
+	case n >= r.size/2:
+		r.size = min(2*r.size, batchSize)
+	case n < r.size/16:
+		r.size = max(r.size/2, leastSize)
+	}
 	if r.cipher != nil {
 		r.cipher.XOR(b.buf[at:])
 	}

@@ -85,8 +85,8 @@ func (b *bucket) Close(ctx context.Context) error {
 // checkTime bounds how long a node that starts waits for its bucket.
 const checkTime = 5 * time.Second
 
-// check tries the bucket out. One that says no ends the start; one that does not answer is waited for while the node runs.
-func (b *bucket) check(ctx context.Context) error {
+// Check implements Store. A bucket that says no ends the start; one that does not answer is waited for while the node runs.
+func (b *bucket) Check(ctx context.Context) error {
 	ctx, done := context.WithTimeout(ctx, checkTime)
 	defer done()
 	err := b.archive.Check(ctx)

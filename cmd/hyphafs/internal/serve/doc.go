@@ -33,7 +33,6 @@
 //	serve.json       {"version": 1, "adopted": <read key, hex>}; written when a Hypha is adopted
 //	acme/            account and keys of certificates, if there is --tls-domain (package certs)
 //	hyphas/<hex>/    one folder a Hypha, named by its discovery key; in it one folder a feed (package hypercore), if feeds are kept on disk
-//
 //	cache/<hex>/     one folder a feed, if feeds are kept in a bucket: what may be lost (package archive)
 //
 // What Put stored is synced within a second.
@@ -44,7 +43,7 @@
 // others stored within seconds and serves it, and one may be lost with its disk. Peers are told that a block is here to stay when it is in the bucket (replication, Keeper), so that sync
 // --peer means that. Secure-ephemeral messages do not go through the bucket: nodes that are to approve each other through different instances need those to be connected (--peer).
 //
-// There may be thousands of Hyphas, so one is opened when a peer comes for it, which takes a request or two a feed, and closed a minute after the last one left (place.go). With
+// What a node adopted is in its state directory alone: one that may lose it is given --hypha. There may be thousands of Hyphas, so one is opened when a peer comes for it, which takes a request or two a feed, and closed a minute after the last one left (place.go). With
 // --peer all are open.
 //
 // # Limits

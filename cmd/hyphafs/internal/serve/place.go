@@ -12,7 +12,7 @@ import (
 	"hyphafs.org/hyphafs/replication"
 )
 
-// idleTime is how long a Hypha that is opened on demand stays open without a peer.
+// idleTime is Settings.idle of a node that is no test's.
 const idleTime = time.Minute
 
 // place is a Hypha that this node keeps: open, or to be opened when somebody asks for it. It is a ws.Node.
@@ -114,7 +114,7 @@ func (p *place) close(ctx context.Context, since time.Time) error {
 
 // closeIdle closes Hyphas that nobody asks for, until ctx ends.
 func (n *Server) closeIdle(ctx context.Context) error {
-	tick := time.NewTicker(idleTime / 4)
+	tick := time.NewTicker(n.settings.idle / 4)
 	defer tick.Stop()
 	for {
 		select {
@@ -126,7 +126,7 @@ func (n *Server) closeIdle(ctx context.Context) error {
 			if p.always {
 				continue
 			}
-			if err := p.close(ctx, time.Now().Add(-idleTime)); err != nil {
+			if err := p.close(ctx, time.Now().Add(-n.settings.idle)); err != nil {
 				n.log.Error("a Hypha cannot be closed", "hypha", hypercore.DiscoveryKey(p.source), "err", err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,9 @@ import (
 	"hyphafs.org/hyphafs/replication/ws"
 )
 
+// garbage is how much of what is in use may be garbage, in percent: a node with many idle connections has more memory to lose than time.
+const garbage = 50
+
 // closeTime is how long a node that ends waits for its parts.
 const closeTime = 5 * time.Second
 
@@ -39,7 +43,7 @@ type Server struct {
 	running  sync.WaitGroup // the parts; waited for by close
 	alive    context.Context
 	cancel   context.CancelFunc // ends alive, which is the parts' context
-	store    Store              // made by open
+	store    Store              // made by run before anything else
 
 	mu          sync.RWMutex // guards what follows; held over nothing
 	bySource    map[hypercore.Key]*place
@@ -54,6 +58,7 @@ func Run(ctx context.Context, s Settings, logTo io.Writer, say func(line string)
 	if err := process.Harden(); err != nil {
 		return err
 	}
+	debug.SetGCPercent(garbage)
 	handler, err := process.LogHandler(logTo, s.LogLevel, s.LogFormat)
 	if err != nil {
 		return err
@@ -73,6 +78,9 @@ func Run(ctx context.Context, s Settings, logTo io.Writer, say func(line string)
 }
 
 func newServer(s Settings, log *slog.Logger) *Server {
+	if s.idle == 0 {
+		s.idle = idleTime
+	}
 	n := &Server{settings: s, log: log, gate: gate.New(s.MaxConns, s.MaxPerAddress), failed: make(chan error, 1),
 		bySource: map[hypercore.Key]*place{}, byDiscovery: map[hypercore.Key]*place{}}
 	n.adoption.take = n.adopt
@@ -81,6 +89,10 @@ func newServer(s Settings, log *slog.Logger) *Server {
 
 func (n *Server) run(ctx context.Context, say func(string)) (err error) {
 	n.alive, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := n.openStore(); err != nil {
+		n.cancel()
+		return err
+	}
 	defer func() { err = errors.Join(err, n.close(context.WithoutCancel(ctx))) }()
 	web, plain, err := n.listen(ctx)
 	if err != nil {
@@ -166,10 +178,13 @@ func (n *Server) listen(ctx context.Context) (web net.Listener, plain *tcp.Liste
 
 // open opens the Hyphas that are kept.
 func (n *Server) open(ctx context.Context) error {
-	if err := n.openStore(ctx); err != nil {
+	n.part("store", n.store.Run)
+	if err := n.store.Check(ctx); err != nil {
 		return err
 	}
-	n.part("store", n.store.Run)
+	if n.store.OnDemand() {
+		n.part("idle", n.closeIdle)
+	}
 	adopted, err := recall(n.settings.State)
 	if err != nil {
 		return err
@@ -198,20 +213,15 @@ func (n *Server) open(ctx context.Context) error {
 	return nil
 }
 
-// openStore opens what feeds are kept in.
-func (n *Server) openStore(ctx context.Context) error {
+// openStore opens what feeds are kept in. Nothing outside of this machine is asked.
+func (n *Server) openStore() (err error) {
 	s := n.settings
 	if s.Bucket == nil {
 		n.store = disk(s.State.Hyphas())
 		return nil
 	}
-	b, err := openBucket(n.alive, s.Bucket, s.State.Cache(), s.Cache, n.log, n.kept)
-	if err != nil {
-		return err
-	}
-	n.store = b
-	n.part("idle", n.closeIdle)
-	return b.check(ctx)
+	n.store, err = openBucket(n.alive, s.Bucket, s.State.Cache(), s.Cache, n.log, n.kept)
+	return err
 }
 
 // keep makes a place for the Hypha of key, and opens it unless that waits until somebody asks. A key that is kept already changes nothing.
@@ -320,8 +330,5 @@ func (n *Server) close(ctx context.Context) error {
 	for _, p := range n.places() {
 		err = errors.Join(err, p.close(ctx, time.Now()))
 	}
-	if n.store != nil {
-		err = errors.Join(err, n.store.Close(ctx))
-	}
-	return err
+	return errors.Join(err, n.store.Close(ctx))
 }

@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"time"
+
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 	"hyphafs.org/hyphafs/drive/archive"
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -32,4 +34,6 @@ type Settings struct {
 	// Bucket is the object store where feeds are kept; nil: they are on disk, below State. It is closed by nobody here.
 	Bucket archive.Bucket
 	Cache  uint64 // bytes of disk for what is in Bucket
+
+	idle time.Duration // how long a Hypha that is opened on demand stays open without a peer
 }

@@ -27,6 +27,8 @@ type Store interface {
 	Full() (limit replication.Limit, full bool)
 	// OnDemand says whether Hyphas are opened when somebody asks for them, and closed when nobody does any more, instead of all at the start.
 	OnDemand() bool
+	// Check fails if the store can be seen not to work.
+	Check(ctx context.Context) error
 	// Run does what the store does in the background, until ctx ends.
 	Run(ctx context.Context) error
 	// Close ends the store, when Run has ended and the feeds are closed.
@@ -51,6 +53,9 @@ func (d disk) Full() (replication.Limit, bool) { return replication.Limit{}, fal
 
 // OnDemand implements Store.
 func (d disk) OnDemand() bool { return false }
+
+// Check implements Store: opening a feed shows.
+func (d disk) Check(context.Context) error { return nil }
 
 // Run implements Store.
 func (d disk) Run(ctx context.Context) error {
