@@ -205,7 +205,7 @@ func (s *swarm) complete(writers int) {
 					s.t.Fatal(err)
 				}
 				if f.Have() < w.own.Len() {
-					return fmt.Sprintf("node %d has %d of %d blocks of a writer", i, f.Have(), w.own.Len())
+					return fmt.Sprintf("node %d has %d and knows of %d of %d blocks of a writer; its peers: %+v; it dropped: %+v", i, f.Have(), f.Len(), w.own.Len(), n.node.Peers(), n.node.Counters())
 				}
 			}
 		}

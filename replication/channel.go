@@ -54,6 +54,7 @@ type channel struct {
 	growth   uint64               // block that was asked for to learn a greater length
 	growing  bool                 // growth is under way
 	forked   bool                 // nothing more is asked for
+	late     map[uint64]time.Time // windows in which the peer left a request unanswered, and when it is asked again what it has of them
 
 	arrived []span // stored, not yet told to other channels
 	told    bool   // the peer told of blocks it has
@@ -63,7 +64,7 @@ func newChannel(s *session, feed Feed) *channel {
 	c := &channel{session: s, feed: feed, fetch: s.node.fetch(feed.Key()), number: uint64(len(s.channels)), remote: -1, active: true}
 	c.has = blockSet{full: s.node.all, used: &s.used}
 	c.uploading, c.downloading = true, true
-	c.requests = map[uint64]time.Time{}
+	c.requests, c.late = map[uint64]time.Time{}, map[uint64]time.Time{}
 	return c
 }
 
@@ -71,6 +72,7 @@ func newChannel(s *session, feed Feed) *channel {
 func (c *channel) reset() {
 	c.session.flying -= len(c.requests)
 	clear(c.requests)
+	clear(c.late)
 	c.fetch.release(c)
 	c.has.fill(0, maxBlocks, false)
 	c.remote, c.wanted, c.growing, c.heardHave, c.withheld, c.informed = -1, false, false, false, false, false

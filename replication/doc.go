@@ -53,7 +53,8 @@
 // A bad proof, a broken frame, a message on a channel that is not open, a flood end the session with an error (ErrProtocol, wire.ErrFrame,
 // hypercore.ErrBadProof); messages that do not decode are dropped and counted. A fork is reported (Config.OnFork) and the feed is not fetched from that peer any more;
 // the rest goes on. A disk error ends the session as such, the peer is not blamed. A peer from which nothing comes for 20 s, that takes nothing for
-// 20 s, answers none of its requests for 16 s, or does not shake hands within 10 s is given up; keepalives go out after 4 s.
+// 20 s, answers none of its requests for 16 s, or does not shake hands within 10 s is given up; keepalives go out after 4 s. A peer that leaves one request unanswered for 30 s while it
+// answers others is taken not to have that block, and is asked again what it has after another 30 s: it may have been busy, and may be the only one.
 // What a peer announces costs at most 32 MiB a session, blocks beyond 2^28 are not heeded.
 //
 // Sources: npm hypercore-protocol 6.12.0 (index.js, feed.js), hypercore 6.26.0 (lib/replicate.js, index.js), hyperdb 3.5.0 (replicate), the

@@ -229,6 +229,68 @@ func TestReorderAndDuplicate(t *testing.T) {
 	}
 }
 
+// TestLateIsAskedAgain: a peer that leaves one request unanswered, while it answers others, is asked later what it has: it may have been busy, and may be the only one.
+func TestLateIsAskedAgain(t *testing.T) {
+	hostile(t, func(t *testing.T, feed *hypercore.Feed, n *replication.Node, s *script) {
+		w := replicationtest.Writer(t, 0, replicationtest.Blocks(2, 100)...)
+		var marks hypercore.Marks
+		give := func(seq uint64) {
+			t.Helper()
+			s.asked(0, seq)
+			p, err := w.Proof(seq, 0, &marks, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := wire.Data{Index: seq, Value: replicationtest.Blocks(int(w.Len()), 100)[seq], Signature: p.Signature}
+			for _, node := range p.Nodes {
+				m.Nodes = append(m.Nodes, wire.Node(node))
+			}
+			s.write(m.Append(nil, 0))
+		}
+		s.greet(true)
+		s.next(wire.TypeWant)
+		s.write(wire.Have{Start: 0, Length: 2}.Append(nil, 0))
+		give(1)
+		s.asked(0, 0) // and not answered
+		for seq := uint64(2); seq < 10; seq++ {
+			time.Sleep(5 * time.Second)
+			replicationtest.Append(t, w, replicationtest.Blocks(int(seq)+1, 100)[seq])
+			s.write(wire.Have{Start: seq, Length: 1}.Append(nil, 0))
+			give(seq)
+		}
+		synctest.Wait()
+		if feed.Has(0) || n.Counters().Unanswered != 1 {
+			t.Errorf("%+v", n.Counters())
+		}
+		asked := make(chan struct{})
+		var alive sync.WaitGroup
+		alive.Go(func() {
+			for {
+				select {
+				case <-asked:
+					return
+				case <-time.After(5 * time.Second):
+					s.write(wire.AppendKeepalive(nil))
+				}
+			}
+		})
+		for begun := time.Now(); ; {
+			var m wire.Range
+			if f := s.nextWithin(time.Minute, wire.TypeWant); m.Decode(f.Type, f.Body) == nil && m.Start == 0 {
+				if took := time.Since(begun); took > 40*time.Second {
+					t.Errorf("asked after %v", took)
+				}
+				break
+			}
+		}
+		close(asked)
+		alive.Wait()
+		s.write(wire.Have{Start: 0, Length: 1 << 20, Bitfield: wire.EncodeBits(w.Bitfield(0, 10))}.Append(nil, 0))
+		give(0)
+		replicationtest.Wait(t, feed, 10)
+	})
+}
+
 // TestUnhave takes back what was announced: another peer is asked.
 func TestUnhave(t *testing.T) {
 	w, feed := replicationtest.Writer(t, 0, replicationtest.Blocks(10, 100)...), replicationtest.Reader(t, 0)

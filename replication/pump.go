@@ -366,8 +366,15 @@ func (s *session) overdue(now time.Time) error {
 		for seq, at := range c.requests {
 			if now.Sub(at) > lateTime {
 				c.has.fill(seq, seq+1, false)
+				c.late[seq/wantWindow] = now.Add(lateTime)
 				s.node.counts.unanswered.Add(1)
 				c.giveUp(seq)
+			}
+		}
+		for window, again := range c.late {
+			if now.After(again) && c.wantsOpen < maxWants {
+				delete(c.late, window)
+				c.want(window * wantWindow)
 			}
 		}
 	}

@@ -117,7 +117,13 @@ func (s *script) greet(live bool, extensions ...string) {
 // next returns the node's next frame of one of the types.
 func (s *script) next(types ...wire.Type) wire.Frame {
 	s.t.Helper()
-	timeout := time.After(20 * time.Second)
+	return s.nextWithin(20*time.Second, types...)
+}
+
+// nextWithin is next with patience.
+func (s *script) nextWithin(patience time.Duration, types ...wire.Type) wire.Frame {
+	s.t.Helper()
+	timeout := time.After(patience)
 	for {
 		select {
 		case f, ok := <-s.frames:

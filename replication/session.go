@@ -21,7 +21,7 @@ const (
 	stallTime      = 20 * time.Second // nothing of what we send is taken
 	releaseTime    = 8 * time.Second  // no answer at all: others may ask
 	unansweredTime = 16 * time.Second // no answer at all: the peer is given up
-	lateTime       = 30 * time.Second // one request, while others are answered
+	lateTime       = 30 * time.Second // one request, while others are answered: the peer may not have it; after the same time again it is asked
 	rescanTicks    = 5                // seconds after which what is missing is looked for from the start
 )
 
