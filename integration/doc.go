@@ -70,6 +70,6 @@
 // # Clean up
 //
 // Every node and peer that a test starts is ended by pid when the test ends; TestMain fails the run if a mount of ours
-// is left behind. Traffic stays on loopback. Tests that need root, FUSE or Node fail when CI=true and they are missing, and
-// say why they skip otherwise.
+// is left behind. Traffic stays on loopback. Tests that need root, FUSE, Node or versitygw (a real S3 server,
+// see s3/s3test) fail when CI=true and they are missing, and say why they skip otherwise.
 package integration
