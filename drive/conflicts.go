@@ -77,7 +77,7 @@ func (d *Drive) keptHead(c Conflict) (view.Kept, error) {
 	}
 	for _, k := range kept {
 		if k.ID == c.ID && k.Version == c.Version {
-			return k, nil
+			return k, d.unpage(k.ID, &k.Inode)
 		}
 	}
 	return view.Kept{}, fmt.Errorf("conflict in %s: %w", c.Path, ErrNotExist)
@@ -89,7 +89,7 @@ func (d *Drive) KeepConflict(_ context.Context, c Conflict) error {
 		rec := k.Inode
 		f.cut(in.id, run{0, 1 << 62})
 		in.present, in.pages, in.unpublished = nil, nil, nil
-		in.rec.Size, in.rec.Extents, in.rec.Target, in.rec.Mtime = rec.Size, rec.Extents, rec.Target, rec.Mtime
+		in.rec.Size, in.rec.Extents, in.rec.Pages, in.rec.Target, in.rec.Mtime = rec.Size, rec.Extents, rec.Pages, rec.Target, rec.Mtime
 	})
 }
 

@@ -318,7 +318,9 @@ func (in *inode) cutBlocks(r run) {
 	in.present.remove(r)
 	in.pages.remove(pagesOf(r))
 	in.unpublished.remove(r)
-	in.rec.Extents = cutExtents(in.rec.Extents, r)
+	if in.rec.Extents = cutExtents(in.rec.Extents, r); len(in.rec.Extents) == 0 {
+		in.rec.Pages = nil
+	}
 }
 
 // cutExtents returns extents without the blocks of r. The result shares nothing with the argument.
@@ -337,27 +339,20 @@ func cutExtents(extents []record.Extent, r run) []record.Extent {
 	return out
 }
 
-// addExtent puts a run of blocks in the place of what was there, joined with its neighbours where they go on in the feed.
-func addExtent(extents []record.Extent, e record.Extent) []record.Extent {
-	rest := cutExtents(extents, run{e.Block, e.Block + e.Count})
-	out := make([]record.Extent, 0, len(rest)+1)
-	add := func(e record.Extent) {
-		if k := len(out) - 1; k >= 0 && out[k].Feed == e.Feed && out[k].Block+out[k].Count == e.Block && out[k].Seq+out[k].Count == e.Seq {
-			out[k].Count += e.Count
-			return
+// addExtents puts more, ascending and not overlapping, in the place of what was there, joined with its neighbours where they go on in the feed. The result
+// shares nothing with the arguments.
+func addExtents(extents, more []record.Extent) []record.Extent {
+	out := make([]record.Extent, 0, len(extents)+2*len(more))
+	at := uint64(0)
+	for _, e := range more {
+		for _, old := range clip(extents, run{at, e.Block}) {
+			out = appendExtent(out, old)
 		}
-		out = append(out, e)
+		out = appendExtent(out, e)
+		at = e.Block + e.Count
 	}
-	placed := false
-	for _, old := range rest {
-		if !placed && old.Block > e.Block {
-			add(e)
-			placed = true
-		}
-		add(old)
-	}
-	if !placed {
-		add(e)
+	for _, old := range clip(extents, run{at, 1 << 62}) {
+		out = appendExtent(out, old)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,38 +137,44 @@ func (p *pieces) flush(ctx context.Context) error {
 		p.putBack()
 		return noSpace(err)
 	}
-	for i := 0; i < len(p.of); {
-		j := i + 1
-		for j < len(p.of) && p.of[j].cand == p.of[i].cand && p.of[j].n == p.of[j-1].n+1 {
-			j++
-		}
-		p.place(p.of[i], record.Extent{Block: p.of[i].n, Count: uint64(j - i), Feed: p.d.bytes.Key(), Seq: first + uint64(i)})
-		i = j
+	placed := map[*candidate][]record.Extent{}
+	for i, at := range p.of {
+		placed[at.cand] = append(placed[at.cand], record.Extent{Block: at.n, Count: 1, Feed: p.d.bytes.Key(), Seq: first + uint64(i)})
+	}
+	for c, extents := range placed {
+		p.place(c, extents)
 	}
 	p.blocks, p.of, p.bytes = nil, nil, 0
 	return nil
 }
 
-// place notes in the inode, and in the candidate's copy if that was taken already, where blocks stand. What was cut off meanwhile
-// stays a hole.
-func (p *pieces) place(at sealing, e record.Extent) {
-	in := at.cand.in
+// place notes in the inode, and in the candidate's copy if that was taken already, where blocks stand; of two that are the same the later one counts. What was cut off
+// meanwhile stays a hole.
+func (p *pieces) place(c *candidate, blocks []record.Extent) {
+	slices.SortFunc(blocks, func(a, b record.Extent) int { return cmp.Or(cmp.Compare(a.Block, b.Block), cmp.Compare(a.Seq, b.Seq)) })
+	var extents []record.Extent
+	for i, e := range blocks {
+		if i+1 == len(blocks) || blocks[i+1].Block != e.Block {
+			extents = appendExtent(extents, e)
+		}
+	}
+	in := c.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	blocks := run{e.Block, e.Block + e.Count}
-	in.rec.Extents = addBut(in.rec.Extents, e, in.heldNot(blocks))
-	if c := at.cand; c.ready {
-		c.rec.Extents = addBut(c.rec.Extents, e, c.present.missing(blocks))
+	in.rec.Extents = addBut(in.rec.Extents, extents, in.heldNot)
+	if c.ready {
+		c.rec.Extents = addBut(c.rec.Extents, extents, c.present.missing)
 	}
 	p.d.recount(in)
 }
 
-// addBut adds the parts of e whose blocks are not in absent.
-func addBut(extents []record.Extent, e record.Extent, absent []run) []record.Extent {
-	for _, part := range cutAll([]record.Extent{e}, absent) {
-		extents = addExtent(extents, part)
+// addBut adds the parts of more whose blocks are not absent.
+func addBut(extents, more []record.Extent, absent func(run) []run) []record.Extent {
+	var here []record.Extent
+	for _, e := range more {
+		here = append(here, cutAll([]record.Extent{e}, absent(run{e.Block, e.Block + e.Count}))...)
 	}
-	return extents
+	return addExtents(extents, here)
 }
 
 func cutAll(extents []record.Extent, runs []run) []record.Extent {

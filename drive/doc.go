@@ -8,7 +8,8 @@
 //	          file.go content.go small.go patch.go
 //	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
 //	          sync.go durable.go lost.go             what is durable, and what cannot be
-//	          publish.go contentpub.go pace.go       overlay -> blocks and records in this node's feeds
+//	          publish.go contentpub.go pages.go      overlay -> blocks and records in this node's feeds
+//	          pace.go                                when that is done
 //	          fold.go feedset.go                     feeds -> view; which feeds there are
 //	          conflicts.go status.go alarm.go        what a person is told, and asked
 //
@@ -61,6 +62,9 @@
 //
 // Stamps are a hybrid logical clock (clock.go): that of a record is greater than all that was folded before, also over restarts, since the view keeps the greatest of each feed. A
 // peer's clock is followed however wrong it is, and the status says whose is a day or more ahead.
+//
+// The extents of a file in very many pieces go ahead of the batch, in pages of their own (pages.go), of which a change writes those that it touches: they need no place in
+// the batch, since nobody looks at them but through the file's record.
 //
 // Scratch names (DefaultScratch) are never published, nor is anything in a directory that has one; moving what other nodes know there is ErrCrossDevice, upon which programs
 // copy and delete.

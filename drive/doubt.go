@@ -87,22 +87,34 @@ func (d *Drive) contentEnd(length uint64) (end uint64, err error) {
 			return 0, fmt.Errorf("block %d of this node's own feed: %w", seq, err)
 		}
 		k, err := record.ParseKey(e.Key)
-		if err != nil || k.Family != record.Inodes {
+		if err != nil || k.Family != record.Inodes && k.Family != record.Pages {
 			continue
 		}
 		plain, err := d.cfg.Keys.Open(d.self, e.Key, e.Value)
 		if err != nil {
 			continue // the fold passed over it as well
 		}
-		in, err := record.DecodeInode(plain)
+		extents, err := extentsIn(k.Family, plain)
 		if err != nil {
 			continue
 		}
-		for _, x := range in.Extents {
+		for _, x := range extents {
 			if x.Feed == d.bytes.Key() {
 				end = max(end, x.Seq+x.Count)
 			}
 		}
 	}
 	return end, nil
+}
+
+// extentsIn returns the extents that the record of an inode or a page holds.
+func extentsIn(family record.Family, plain []byte) ([]record.Extent, error) {
+	if family == record.Pages {
+		return record.DecodePage(plain)
+	}
+	in, err := record.DecodeInode(plain)
+	if err != nil {
+		return nil, err
+	}
+	return in.Extents, nil
 }

@@ -39,6 +39,8 @@ type Drive struct {
 	owed    atomic.Int64                   // bytes that publishing everything takes, about
 	tight   atomic.Bool                    // a change found no room
 	batch   int                            // batchRecords, but in tests
+	inline  int                            // maxInline, but in tests
+	perPage int                            // pageExtents, but in tests
 	pace    pace
 
 	writable atomic.Bool
@@ -77,7 +79,7 @@ type blockAt struct {
 // Open opens the drive, takes up what a crash left, and folds what its feeds hold.
 func Open(ctx context.Context, cfg Config) (*Drive, error) {
 	cfg.setDefaults()
-	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
+	d := &Drive{cfg: cfg, kv: view.NewBuffered(cfg.View), batch: batchRecords, inline: maxInline, perPage: pageExtents, overlay: newOverlay(), promised: map[record.ID]promise{}, scratch: scratchNames(cfg.Scratch), wake: make(chan struct{}, 1)}
 	d.sealed.New = func() any {
 		b := make([]byte, 0, maxBulk*(record.BlockSize+record.SealOverhead))
 		return &b

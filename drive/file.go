@@ -338,6 +338,9 @@ func (d *Drive) writeLocked(in *inode, p []byte, off int64, kill bool) error {
 		return nil
 	}
 	end := uint64(off) + uint64(len(p))
+	if len(in.rec.Extents)+2*len(in.unpublished)+2 > record.MaxExtents { // in more pieces it could not be published
+		return ErrTooBig
+	}
 	owed, err := d.roomToWrite(in, uint64(off), end)
 	if err != nil {
 		return err

@@ -21,6 +21,9 @@ func (d *Drive) load(id record.ID) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.unpage(id, &s.Inode); err != nil {
+		return nil, err
+	}
 	in := &inode{id: id, published: s.Version != (record.Version{}) || id == record.Root, rec: s.Inode, base: s.Replaces}
 	if s.Version != (record.Version{}) {
 		in.counts.Store(&counts{s.Counts, d.folds})
@@ -154,6 +157,11 @@ func (d *Drive) attrOf(id record.ID, rec *record.Inode, present blockset, links 
 		Atime: time.Unix(0, rec.Atime), Mtime: time.Unix(0, rec.Mtime), Ctime: time.Unix(0, rec.Ctime), Btime: time.Unix(0, rec.Btime)}
 	if rec.Kind == record.File {
 		blocks := present.count()
+		if len(rec.Extents) == 0 { // as it stands in the view
+			for _, p := range rec.Pages {
+				blocks += p.Blocks
+			}
+		}
 		for _, e := range rec.Extents {
 			for _, m := range present.missing(run{e.Block, e.Block + e.Count}) {
 				blocks += m.end - m.first

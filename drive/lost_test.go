@@ -13,7 +13,8 @@ import (
 // forgetful is a Workspace one of whose backing files, once told to, fails the next fsync; those behind it succeed.
 type forgetful struct {
 	Workspace
-	fail atomic.Bool
+	fail  atomic.Bool
+	syncs atomic.Int64
 }
 
 func (w *forgetful) Backing(id record.ID) (hypercore.File, error) {
@@ -27,6 +28,7 @@ type forgetfulFile struct {
 }
 
 func (f forgetfulFile) Sync() error {
+	f.w.syncs.Add(1)
 	if f.w.fail.CompareAndSwap(true, false) {
 		return errors.New("injected")
 	}

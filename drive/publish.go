@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hyphafs.org/hyphafs/drive/hyperdb"
@@ -29,6 +30,7 @@ type cut struct {
 	changes []uint64 // of each entry when it was picked
 	stamps  []record.Stamp
 	ops     []hyperdb.Op
+	paged   []int // ascending: the ops of inodes with pages
 }
 
 // batchRecords bounds a batch: about so many records, and with them the memory they take and how long the namespace is held.
@@ -64,8 +66,11 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		if err != nil {
 			return err
 		}
+		if err := d.compactIfDue(); err != nil {
+			return errors.Join(unread, fmt.Errorf("a new journal: %w", err))
+		}
 		if done == 0 || !all && done < d.batch {
-			return errors.Join(unread, d.compactIfDue(), d.shorten(), d.undone(all))
+			return errors.Join(unread, d.shorten(), d.undone(all))
 		}
 	}
 }
@@ -83,6 +88,9 @@ func (d *Drive) undone(all bool) error {
 func (d *Drive) publishDue(ctx context.Context, due map[record.ID]*candidate, all bool) (done int, unread, err error) {
 	if unread, err = d.publishContent(ctx, due); err != nil {
 		return 0, unread, fmt.Errorf("publish content: %w", noSpace(err))
+	}
+	if err := d.publishPages(ctx, due); err != nil {
+		return 0, unread, fmt.Errorf("publish extents: %w", noSpace(err))
 	}
 	if done, err = d.publishRecords(ctx, due, all); err != nil {
 		return 0, unread, fmt.Errorf("publish records: %w", noSpace(err))
@@ -311,8 +319,8 @@ func (p *picker) cut() *cut {
 		case !cand.ready || !in.isDirty():
 		case in.gone && in.published:
 			cand.rec.Removed = true
-			if s, err := p.d.view.Inode(id); cand.partial && err == nil { // who moved it meanwhile gets the bytes that others know
-				cand.rec.Size, cand.rec.Extents = s.Size, s.Extents
+			if s, err := p.d.view.Inode(id); cand.partial && err == nil && p.d.unpage(id, &s.Inode) == nil { // who moved it meanwhile gets the bytes that others know
+				cand.rec.Size, cand.rec.Extents, cand.rec.Pages = s.Size, s.Extents, s.Pages
 			}
 			c.inodes = append(c.inodes, cand)
 		case in.gone:
@@ -348,6 +356,12 @@ func (p *picker) inode(c *cut, cand *candidate) {
 	cand.in.inFlight = true
 	cand.rec.Stamp = p.d.nextStamp(cand.rec.Stamp)
 	cand.rec.Replaces = cand.base
+	if len(cand.rec.Extents) <= p.d.inline {
+		cand.rec.Pages = nil
+	} else if len(cand.rec.Pages) > 0 {
+		cand.rec.Extents = nil // they are there
+		c.paged = append(c.paged, len(c.ops))
+	}
 	c.ops = append(c.ops, hyperdb.Op{Key: record.InodeKey(cand.in.id), Value: cand.rec.Encode(), Delete: cand.rec.Removed})
 }
 
@@ -365,7 +379,11 @@ func (p *picker) entry(c *cut, e *entry) {
 // seal seals the records, which are plain until then.
 func (c *cut) seal(d *Drive) error {
 	for i, op := range c.ops {
-		sealed, err := d.cfg.Keys.Seal(d.self, op.Key, op.Value)
+		seal := d.cfg.Keys.Seal
+		if _, paged := slices.BinarySearch(c.paged, i); paged {
+			seal = d.cfg.Keys.SealPaged
+		}
+		sealed, err := seal(d.self, op.Key, op.Value)
 		if err != nil {
 			return err
 		}
@@ -427,7 +445,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		in.inFlight, in.published = false, !cand.rec.Removed // a deletion that changes once more has nothing to say to others
 		in.mu.Lock()
 		in.base = version(i)
-		in.rec.Stamp, in.rec.Owner = cand.rec.Stamp, cand.rec.Owner
+		in.rec.Stamp, in.rec.Owner, in.rec.Pages = cand.rec.Stamp, cand.rec.Owner, cand.rec.Pages
 		in.dropPublished()
 		if folded && in.changes == cand.changes {
 			in.dirty = false

@@ -2,6 +2,7 @@ package drive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -151,5 +152,97 @@ func TestPowerLossAfterPublish(t *testing.T) {
 		if got, err := a.read(id); !strings.HasPrefix(got, "1234"+long) || err != nil {
 			t.Errorf("again %v: %d bytes, %d zeros, of %d published, %v", again, len(got), strings.Count(got, "\x00"), 4+len(long), err)
 		}
+	}
+}
+
+// a file that was cut behind an fsync that only the journal knows, and the power was lost before the journal had the cut: a length that it had, not one between.
+func TestCutBehindJournalledBytes(t *testing.T) {
+	a := newWorld(t, 1)
+	id := a.put(record.Root, "f", strings.Repeat("a", 100_000))
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sync := func() {
+		t.Helper()
+		if err := f.Sync(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sync()
+	mustWrite(t, f, strings.Repeat("b", 50_000), 30_000)
+	sync()
+	backing, err := a.work.Backing(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(backing.Truncate(70_000), backing.Close()); err != nil { // as SetAttr does before it writes the journal
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	want := strings.Repeat("a", 30_000) + strings.Repeat("b", 40_000)
+	if got, err := a.read(id); got != want || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}
+
+// what a rename over another file owes holds on when the file, whose bytes were all in feeds, is written later.
+func TestRenamedThenWritten(t *testing.T) {
+	a := newWorld(t, 1)
+	id := a.put(record.Root, "f", strings.Repeat("x", 200_000))
+	a.put(record.Root, "g", "old")
+	a.publishNow()
+	size := uint64(131_072) // whole blocks: the file gets no bytes of its own by it
+	if _, err := a.SetAttr(t.Context(), id, AttrChange{Size: &size}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0), a.SyncDir(t.Context(), record.Root)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, "y", 10)
+	if err := errors.Join(a.SyncDir(t.Context(), record.Root), a.work.RemoveBacking(id)); err != nil { // neither its name nor its bytes were fsynced
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	if got, err := a.read(id); got != strings.Repeat("x", 131_072) || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}
+
+// what an fsync put into the journal is done with when it is published; if the file stays open, the next fsync makes it durable where it is.
+func TestFsyncBehindPublish(t *testing.T) {
+	a := newWorld(t, 1)
+	w := &forgetful{Workspace: a.work.Workspace}
+	a.work.Workspace = w
+	id := a.put(record.Root, "f", strings.Repeat("x", 200_000))
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sync := func() {
+		t.Helper()
+		if err := f.Sync(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sync()
+	for i, text := range []string{"journalled", "published, and fsynced behind"} {
+		mustWrite(t, f, text, int64(i)*100)
+		w.syncs.Store(0)
+		sync()
+		if n := w.syncs.Load(); (n > 0) != (i == 1) {
+			t.Errorf("%s: %d fsyncs of the file", text, n)
+		}
+		a.publishNow()
+	}
+	a.crash("boot 2")
+	if got, err := a.read(id); len(got) != 200_000 || !strings.HasPrefix(got, "journalled") || got[100:109] != "published" || err != nil {
+		t.Errorf("%d bytes, %.20q, %v", len(got), got, err)
 	}
 }

@@ -451,7 +451,10 @@ func (r *replayer) bytes(in *inode) error {
 		in.unpublished = in.held()
 	case in.published:
 		if v, err := r.d.view.Inode(in.id); err == nil { // the bytes that were not synced never were
-			in.rec.Size, in.rec.Extents, in.rec.Mtime = v.Size, v.Extents, v.Mtime
+			if err := r.d.unpage(in.id, &v.Inode); err != nil {
+				return err
+			}
+			in.rec.Size, in.rec.Extents, in.rec.Pages, in.rec.Mtime = v.Size, v.Extents, v.Pages, v.Mtime
 		}
 		in.present, in.pages, in.unpublished = nil, nil, nil
 	default:

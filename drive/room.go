@@ -53,12 +53,20 @@ func (d *Drive) roomToWrite(in *inode, off, end uint64) (owed int64, err error) 
 	for _, m := range in.unpublished.missing(r) {
 		blocks += m.end - m.first
 	}
-	owed = max(in.owed, recordNeed) + int64(blocks*(blockSize+blockNeed))
-	owed = min(owed, recordNeed+int64(size+blocksOf(size)*blockNeed))
+	owed = max(in.owed, recordNeed) + int64(blocks*(blockSize+in.blockNeed()))
+	owed = min(owed, recordNeed+int64(size+blocksOf(size)*in.blockNeed()))
 	if in.gone && !in.published {
 		owed = 0
 	}
 	return owed, d.room(need + owed - in.owed)
+}
+
+// blockNeed is what a block of in takes beyond its own bytes. Called with in.mu held.
+func (in *inode) blockNeed() uint64 {
+	if len(in.rec.Extents) > maxInline {
+		return blockNeed + pageExtents*16 // perhaps a page
+	}
+	return blockNeed
 }
 
 // owe notes that publishing in will take so many bytes. Called with in.mu held.
@@ -71,7 +79,7 @@ func (d *Drive) owe(in *inode, bytes int64) {
 func (d *Drive) recount(in *inode) {
 	owed := int64(0)
 	if blocks := in.unpublished.count(); in.dirty && !in.gone {
-		owed = recordNeed + int64(min(blocks<<blockShift, in.rec.Size)+blocks*blockNeed)
+		owed = recordNeed + int64(min(blocks<<blockShift, in.rec.Size)+blocks*in.blockNeed())
 	}
 	d.owe(in, owed)
 }

@@ -148,6 +148,7 @@ type node struct {
 	state          string
 	passphraseFile string
 	flags          []string // of every mount
+	boot           string   // id of the system's run that its processes are shown; "" for the real one
 	env            []string // beyond the test's own
 	cmd            *exec.Cmd
 	stderr         *lockedBuffer
@@ -200,7 +201,7 @@ func (n *node) mount(extra ...string) {
 
 func (n *node) tryMount(extra ...string) error {
 	args := append([]string{"mount", "--foreground"}, n.flags...)
-	n.cmd = exec.Command(binary, append(append(args, extra...), n.dir)...)
+	n.cmd = n.inBoot(append(append(args, extra...), n.dir)...)
 	n.cmd.Env = append(os.Environ(), n.env...)
 	n.cmd.Stderr = n.stderr
 	ready := &readyWriter{line: "ready " + n.dir, seen: make(chan struct{})}

@@ -60,6 +60,8 @@ var rules = []struct{ pkg, forbidden, why string }{
 	{"cmd/hyphafs/internal/serve", module + "fs", "an always-on node mounts nothing"},
 	{"cmd/hyphafs/internal/serve", module + "cmd/hyphafs/internal/node", "an always-on node is no mounted one"},
 	{"cmd/hyphafs/internal/transport", module + "drive/view", "a transport knows keys and connections"},
+	{"cmd/hyphafs/internal/certs", module + "...", "certificates are for any server"},
+	{"cmd/hyphafs/internal/sdnotify", module + "...", "a service manager knows any process"},
 	{"replication/wire", "net", "pure bytes in and out"},
 	{"replication/wire", module + "drive", "pure bytes in and out"},
 }

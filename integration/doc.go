@@ -17,6 +17,8 @@
 //	peer_test.go     starts and drives a Node peer
 //	faultfs/         a file system whose disk fails and whose power is cut
 //	powerloss/       pulls the plug on a drive at 10,000 instants; its doc.go says how to try more
+//	network_test.go  runs a test in a network of its own, and makes certificates
+//	systemd_test.go  starts a real systemd in namespaces, over a layer of this system's files that is thrown away
 //	deps_test.go     the table of who may import whom
 //	*_test.go        one file for each thing a person does
 //
@@ -42,6 +44,12 @@
 //
 //	HYPHAFS_TEST_EXERCISES=200000 HYPHAFS_TEST_SEED=7 go test -timeout 3h -run TestExerciser ./integration
 //	HYPHAFS_TEST_LIMITS=full go test -timeout 3h -v -run 'TestLimits|TestManyFiles' ./integration
+//
+// TestPowerCut cuts the power under the binary at 6 instants of the work of real programs; HYPHAFS_TEST_CUTS says how many more. Package powerloss tries all instants
+// of random work on the drive, without the binary.
+//
+//	HYPHAFS_TEST_CUTS=200 go test -timeout 2h -v -run TestPowerCut ./integration
+//	HYPHAFS_CRASH_POINTS=1000000 go test -timeout 6h ./integration/powerloss
 //
 // # The always-on node
 //
@@ -70,6 +78,7 @@
 // # Clean up
 //
 // Every node and peer that a test starts is ended by pid when the test ends; TestMain fails the run if a mount of ours
-// is left behind. Traffic stays on loopback. Tests that need root, FUSE, Node or versitygw (a real S3 server,
-// see s3/s3test) fail when CI=true and they are missing, and say why they skip otherwise.
+// is left behind. Traffic stays on loopback, in some tests that of a network namespace. A system that a test starts ends with the test's thread, and its
+// control groups are removed. Tests that need root, FUSE, Node or versitygw (a real S3 server, s3/s3test) fail when CI=true and they are
+// missing, and say why they skip otherwise.
 package integration

@@ -223,6 +223,44 @@ func TestAlwaysOn(t *testing.T) {
 	searchAlways(t, a)
 }
 
+// TestAlwaysOnKilledInTransfer: the always-on node is killed three times while a large file passes through it. It ends up whole on the other side, and every block
+// there is verified.
+func TestAlwaysOnKilledInTransfer(t *testing.T) {
+	needMount(t)
+	const size = 48 << 20
+	a := startAlways(t, ours(identity(t)))
+	desktop, laptop := newNode(t, "Hypha"), newNode(t, "B")
+	desktop.mount("--sign-up", "--domain", "anna.example", "--name", "Desktop", "--peer", a.ws())
+	laptop.mount("--sign-in", "--domain", "anna.example", "--name", "Laptop", "--peer", a.byTCP())
+	want := makeBig(t, filepath.Join(desktop.dir, "big"), size)
+	if out, err := desktop.run("sync", desktop.dir); err != nil {
+		t.Fatalf("sync: %v\n%s", err, out)
+	}
+	killed := 0
+	for part := range 3 {
+		eventually(t, "a part of the file on the always-on node", func() bool { return a.metric("hyphafs_stored_bytes") > float64(size/4*part) })
+		if a.metric("hyphafs_blocks_missing") > 0 {
+			killed++
+		}
+		a.kill()
+		a.start()
+	}
+	t.Logf("killed %d times with blocks missing", killed)
+	if out, err := desktop.run("sync", "--peer", desktop.dir); err != nil {
+		t.Fatalf("sync: %v\n%s", err, out)
+	}
+	eventually(t, "everything on the laptop", func() bool {
+		s := laptop.status()
+		_, err := os.Stat(filepath.Join(laptop.dir, "big"))
+		return err == nil && s.Missing.Blocks == 0
+	})
+	if got := hash(t, filepath.Join(laptop.dir, "big")); got != want {
+		t.Errorf("the file is %s, wanted %s", got, want)
+	}
+	laptop.stop()
+	laptop.check()
+}
+
 // searchAlways looks in everything that a has for what it must not know.
 func searchAlways(t *testing.T, a *always) {
 	t.Helper()

@@ -120,3 +120,12 @@ func TestUnits(t *testing.T) {
 		t.Errorf("the unit names the passphrase's file twice:\n%s", unit)
 	}
 }
+
+// TestServeUnit: systemd understands every line of the unit, and rates the service as little exposed: 1.5 of 10, where 2 is safe.
+func TestServeUnit(t *testing.T) {
+	args := []string{"serve", "--tls-domain", "anna.example", "--adopt", "--max-bytes", "10G"}
+	if said, unit := analyzed(t, []string{"verify"}, args...); said != "" {
+		t.Errorf("systemd-analyze verify: %s\n%s", said, unit)
+	}
+	analyzed(t, []string{"security", "--no-pager", "--offline=true", "--threshold=15"}, args...) // fails above
+}

@@ -17,9 +17,12 @@ import (
 
 func (p *program) serviceCommand() *cli.Command {
 	return &cli.Command{
-		Name: "service", Usage: "print a systemd unit that mounts a Hypha",
-		ArgsUsage: "mount", Action: noUnit,
+		Name: "service", Usage: "print a systemd unit: service serve for an always-on node, service mount for a mount",
+		ArgsUsage: "serve or mount", Action: noUnit,
 		Subcommands: prepare([]*cli.Command{{
+			Name: "serve", Usage: "print a unit of the system's manager that runs an always-on node; flags are those of hyphafs serve",
+			Flags: forUnit(serveFlags()), Action: p.serviceServe,
+		}, {
 			Name: "mount", Usage: "print a unit of the user's own manager that mounts a Hypha at DIR; flags are those of hyphafs mount",
 			ArgsUsage: "DIR", Flags: forUnit(mountFlags()), Action: p.serviceMount,
 		}}),
@@ -53,9 +56,86 @@ func forUnit(flags []cli.Flag) []cli.Flag {
 type unit struct {
 	Name        string // of the unit's file
 	Subject     string // what it is about, for people
+	State       string // of serve: the name of the state directory below /var/lib
 	Start       string // ExecStart
 	Credentials []string
+	Environment string // a file with variables; empty: none
 }
+
+// stateHome is where systemd keeps the state directories of system services.
+const stateHome = "/var/lib"
+
+// serveUnit is the unit of an always-on node. It runs as a user of its own that exists only while it runs, sees nothing of the machine but its
+// state directory, and may do nothing but talk to the network. CAP_NET_BIND_SERVICE is for ports below 1024.
+const serveUnit = `# Save this as /etc/systemd/system/{{.Name}}, then: systemctl enable --now {{.Name}}
+
+[Unit]
+Description=hyphafs always-on node
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={{.Start}}
+{{- range .Credentials}}
+LoadCredential={{.}}
+{{- end}}
+{{- if .Credentials}}
+# Certificates are read when the service starts: restart it after a renewal.
+{{- end}}
+{{- with .Environment}}
+# The credentials of the store: AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…, in a file of mode 0600.
+EnvironmentFile={{.}}
+{{- end}}
+Restart=on-failure
+RestartSec=5
+# Usage, damaged store: trying again does not help.
+RestartPreventExitStatus=2 7
+# Opening many Hyphas takes its time.
+TimeoutStartSec=15min
+TimeoutStopSec=15
+WatchdogSec=2min
+LimitNOFILE=65536
+LimitCORE=0
+
+DynamicUser=yes
+StateDirectory={{.State}}
+StateDirectoryMode=0700
+UMask=0077
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+ProtectProc=invisible
+ProcSubset=pid
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateMounts=yes
+PrivateIPC=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+KeyringMode=private
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+`
 
 // mountUnit is the unit of a mount. It has none of systemd's sandboxing: what gives it a mount namespace of its own hides the mount from everybody else, and
 // what implies NoNewPrivileges, nearly all of the rest in a user's manager, stops fusermount3 from mounting.
@@ -120,6 +200,52 @@ func (p *program) serviceMount(c *cli.Context) error {
 		return err
 	}
 	return printUnit(p.stdout, mountUnit, u)
+}
+
+func (p *program) serviceServe(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	u := unit{Name: "hyphafs.service", State: "hyphafs"}
+	if given := c.String("state"); given != "" {
+		u.State = filepath.Base(given)
+		if filepath.Join(stateHome, u.State) != filepath.Clean(given) || word(u.State) != u.State {
+			return fault.New(fault.Usage, "say --state "+stateHome+"/NAME", "the unit's user can write nowhere but below %s, not in %s", stateHome, given)
+		}
+	}
+	if err := c.Set("state", filepath.Join(stateHome, u.State)); err != nil {
+		return err
+	}
+	line, err := commandLine(c, "tls-cert", "tls-key")
+	if err != nil {
+		return err
+	}
+	if c.IsSet("store") {
+		u.Environment = "/etc/" + u.State + ".env"
+		if err := c.Set("store", ""); err != nil { // its credentials are not here
+			return err
+		}
+	}
+	if _, err := serveSettings(c); err != nil {
+		return err
+	}
+	start := slices.Concat([]string{"serve"}, line)
+	for _, flag := range []string{"tls-cert", "tls-key"} {
+		if path := c.String(flag); path != "" {
+			secret, err := credential(flag, path)
+			if err != nil {
+				return err
+			}
+			u.Credentials = append(u.Credentials, secret)
+		}
+	}
+	if u.Start, err = startLine(start); err != nil {
+		return err
+	}
+	if len(u.Credentials) > 0 {
+		u.Start += " --tls-cert=%d/tls-cert --tls-key=%d/tls-key"
+	}
+	return printUnit(p.stdout, serveUnit, u)
 }
 
 func printUnit(w io.Writer, text string, u unit) error {

@@ -12,6 +12,7 @@
 //	hyphafs link [DIR]               the hyphalink: hypha://<read key, 64 hex digits>
 //	hyphafs check [flags] [DIR]      verify every signature, tree, record and the view
 //	hyphafs serve [flags]            the always-on node
+//	hyphafs service serve [flags]    print a systemd unit that runs the always-on node
 //	hyphafs service mount [flags] DIR  print a systemd unit that mounts at DIR, for the user's own manager
 //	hyphafs passphrase               print a new one: EFF diceware, at least 100 bits
 //

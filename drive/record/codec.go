@@ -10,12 +10,13 @@ import (
 // Bounds of what a record may hold.
 const (
 	MaxReplaces = 4096     // versions
-	MaxExtents  = 1 << 20  // runs
+	MaxExtents  = 1 << 21  // runs of a file
+	MaxPages    = 1 << 16  // pages that they are in
 	MaxTarget   = 4095     // bytes of a symlink's target (PATH_MAX less the NUL)
 	MaxXattrs   = 1024     // attributes of an inode
 	MaxXattr    = 64 << 10 // bytes of all attribute names and values together
 	MaxSize     = 1 << 55  // bytes of a file
-	MaxRecord   = 7 << 20  // bytes of an encoded record: it has to fit a block
+	maxEncoded  = 64 << 20 // bytes of an encoded record, in a journal; in a feed it has to fit a block
 	MaxWall     = 1 << 46  // ms of a stamp: the year 4199
 	maxKind     = BlockDevice
 	modeBits    = 0o7777
@@ -32,7 +33,7 @@ type field struct {
 
 // decode calls each for every field; each reports false for a number it does not know, and the field's bytes are collected.
 func decode(b []byte, each func(f field) (known bool, err error)) (unknown []byte, err error) {
-	if len(b) > MaxRecord {
+	if len(b) > maxEncoded {
 		return nil, fmt.Errorf("%d bytes: %w", len(b), ErrInvalid)
 	}
 	for len(b) > 0 {

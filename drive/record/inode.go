@@ -22,7 +22,7 @@ func (n *Inode) Encode() []byte {
 	b = appendTime(b, 10, n.Ctime)
 	b = appendTime(b, 11, n.Btime)
 	b = appendNum(b, 12, n.Size)
-	b = n.appendExtents(b)
+	b = n.appendPages(n.appendExtents(b))
 	if n.Target != "" {
 		b = appendBytes(b, 15, []byte(n.Target))
 	}
@@ -104,6 +104,8 @@ func (d *inodeDecoder) field(f field) (bool, error) {
 		return true, nil
 	case 17:
 		return true, d.xattr(f.bytes)
+	case 19:
+		return true, d.page(f.bytes)
 	}
 	return history(f, &n.Stamp, &n.Replaces)
 }
@@ -191,12 +193,11 @@ func (n *Inode) validate() error {
 		return fmt.Errorf("inode of kind %d, mode %o, size %d: %w", n.Kind, n.Mode, n.Size, ErrInvalid)
 	}
 	blocks := (n.Size + BlockSize - 1) / BlockSize
-	end := uint64(0)
-	for _, e := range n.Extents {
-		if e.Count == 0 || e.Block < end || e.Count > blocks || e.Block > blocks-e.Count || e.Seq+e.Count < e.Seq || n.Kind != File {
-			return fmt.Errorf("extent of %d blocks at %d in a file of %d: %w", e.Count, e.Block, blocks, ErrInvalid)
-		}
-		end = e.Block + e.Count
+	if err := validExtents(n.Extents, blocks); err != nil {
+		return err
+	}
+	if n.Kind != File && len(n.Extents)+len(n.Pages) > 0 {
+		return fmt.Errorf("extents of an inode of kind %d: %w", n.Kind, ErrInvalid)
 	}
 	total := 0
 	for i, x := range n.Xattrs {

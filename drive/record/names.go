@@ -2,6 +2,8 @@ package record
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -19,6 +21,9 @@ func DirentKey(dir ID, token string) string { return "d/" + dir.String() + "/" +
 // InodeKey is the database key of inode id.
 func InodeKey(id ID) string { return "f/" + id.String() }
 
+// PageKey is the database key of the page of inode id that begins at block first.
+func PageKey(id ID, first uint64) string { return fmt.Sprintf("e/%s/%d", id, first) }
+
 // WriterKey is the database key of what nodes call the writer of feed.
 func WriterKey(feed hypercore.Key) string { return "n/" + feed.String() }
 
@@ -30,14 +35,16 @@ const (
 	Dirents Family = 'd'
 	Inodes  Family = 'f'
 	Writers Family = 'n'
+	Pages   Family = 'e'
 )
 
-// Place of a record among the keys: ID is the directory or the inode, Token the name token, Feed the writer.
+// Place of a record among the keys: ID is the directory or the inode, Token the name token, Feed the writer, First the block that a page begins at.
 type KeyParts struct {
 	Family Family
 	ID     ID
 	Token  string
 	Feed   hypercore.Key
+	First  uint64
 }
 
 // ParseKey takes a database key apart. ErrInvalid for all that is none of ours.
@@ -57,6 +64,14 @@ func ParseKey(key string) (p KeyParts, err error) {
 		p.ID, err = ParseID(dir)
 	case Inodes:
 		p.ID, err = ParseID(rest)
+	case Pages:
+		id, n, ok := strings.Cut(rest, "/")
+		first, badNumber := strconv.ParseUint(n, 10, 64)
+		if !ok || badNumber != nil || strconv.FormatUint(first, 10) != n {
+			return p, ErrInvalid
+		}
+		p.First = first
+		p.ID, err = ParseID(id)
 	case Writers:
 		p.Feed, err = hypercore.ParseKey(rest)
 		if err == nil && p.Feed.String() != rest {

@@ -99,6 +99,7 @@ type Inode struct {
 	Atime, Mtime, Ctime, Btime int64    // nanoseconds since 1970
 	Size                       uint64   // bytes
 	Extents                    []Extent // ascending by Block, not overlapping; what no extent covers is a hole
+	Pages                      []Page   // ascending by First: in a feed, the extents are there and Extents is empty
 	Target                     string   // of a symlink
 	Rdev                       uint32
 	Xattrs                     []Xattr // ascending by name

@@ -109,7 +109,8 @@ func TestSealing(t *testing.T) {
 	}
 	flipped := bytes.Clone(sealed)
 	flipped[len(flipped)-1] ^= 1
-	later := append([]byte{2}, sealed[1:]...)
+	later := append([]byte{3}, sealed[1:]...)
+	paged := append([]byte{2}, sealed[1:]...)
 	other := append([]byte{1, 7}, sealed[2:]...)
 	for _, c := range []struct {
 		why    string
@@ -123,6 +124,7 @@ func TestSealing(t *testing.T) {
 		{"flipped bit", feed, "f/x", flipped, ErrSealed},
 		{"cut off", feed, "f/x", sealed[:20], ErrSealed},
 		{"empty", feed, "f/x", nil, ErrSealed},
+		{"version of pages", feed, "f/x", paged, ErrSealed},
 		{"later version", feed, "f/x", later, ErrUnknownVersion},
 		{"other epoch", feed, "f/x", other, ErrUnknownEpoch},
 	} {
@@ -164,12 +166,13 @@ func TestNames(t *testing.T) {
 		DirentKey(id, k.Token(id, "a")): {Family: Dirents, ID: id, Token: k.Token(id, "a")},
 		InodeKey(id):                    {Family: Inodes, ID: id},
 		WriterKey(hypercore.Key{4}):     {Family: Writers, Feed: hypercore.Key{4}},
+		PageKey(id, 1<<40):              {Family: Pages, ID: id, First: 1 << 40},
 	} {
 		if got, err := ParseKey(key); err != nil || got != want {
 			t.Errorf("%s: %+v %v", key, got, err)
 		}
 	}
-	for _, key := range []string{"", "d", "d/", "x/" + id.String(), "d/" + id.String(), "d/" + id.String() + "/a/b", "f/short", "n/zz", "f/" + id.String() + "/"} {
+	for _, key := range []string{"", "d", "d/", "x/" + id.String(), "d/" + id.String(), "d/" + id.String() + "/a/b", "f/short", "n/zz", "e/" + id.String(), "e/" + id.String() + "/01", "e/" + id.String() + "/", "f/" + id.String() + "/"} {
 		if _, err := ParseKey(key); err == nil {
 			t.Errorf("%q was taken", key)
 		}
@@ -186,6 +189,47 @@ func FuzzDecodeInode(f *testing.F) {
 		again, err := DecodeInode(n.Encode())
 		if err != nil || !reflect.DeepEqual(n, again) {
 			t.Fatalf("%+v\n%+v %v", n, again, err)
+		}
+	})
+}
+
+// TestPaged seals the record of an inode with pages so that who does not know pages refuses it.
+func TestPaged(t *testing.T) {
+	k, feed := testKeys(), hypercore.Key{1}
+	n := &Inode{Kind: File, Size: 1 << 40, Stamp: Stamp{Wall: 1}, Pages: []Page{{Feed: feed, Seq: 3, Blocks: 5}, {First: 100, Feed: feed, Seq: 4, Blocks: 6}}}
+	sealed, err := k.SealPaged(feed, "f/x", n.Encode())
+	if err != nil || sealed[0] != 2 {
+		t.Fatalf("version %d, %v", sealed[0], err)
+	}
+	plain, err := k.Open(feed, "f/x", sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeInode(plain); err != nil || !reflect.DeepEqual(got, n) {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := k.Open(feed, "f/x", append([]byte{1}, sealed[1:]...)); !errors.Is(err, ErrSealed) {
+		t.Errorf("as version 1: %v", err)
+	}
+	for name, pages := range map[string][]Page{"twice": {{First: 5}, {First: 5}}, "descending": {{First: 5}, {First: 4}}, "beyond the end of all files": {{First: 1 << 60}}} {
+		if _, err := DecodeInode((&Inode{Kind: File, Pages: pages}).Encode()); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecodePage(f *testing.F) {
+	f.Add(EncodePage(sampleInode().Extents))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		extents, err := DecodePage(b)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if again, err := DecodePage(EncodePage(extents)); err != nil || !reflect.DeepEqual(extents, again) {
+			t.Fatalf("%+v\n%+v %v", extents, again, err)
 		}
 	})
 }
@@ -240,6 +284,7 @@ func FuzzParseKey(f *testing.F) {
 	f.Add(DirentKey(ID{1}, testKeys().Token(ID{1}, "name")))
 	f.Add(InodeKey(ID{2}))
 	f.Add(WriterKey(hypercore.Key{3}))
+	f.Add(PageKey(ID{4}, 5))
 	f.Fuzz(func(t *testing.T, key string) {
 		p, err := ParseKey(key)
 		if err != nil {
@@ -248,7 +293,7 @@ func FuzzParseKey(f *testing.F) {
 			}
 			return
 		}
-		again := map[Family]string{Dirents: DirentKey(p.ID, p.Token), Inodes: InodeKey(p.ID), Writers: WriterKey(p.Feed)}[p.Family]
+		again := map[Family]string{Dirents: DirentKey(p.ID, p.Token), Inodes: InodeKey(p.ID), Writers: WriterKey(p.Feed), Pages: PageKey(p.ID, p.First)}[p.Family]
 		if again != key {
 			t.Fatalf("%q was taken for %q", key, again)
 		}

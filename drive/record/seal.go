@@ -21,8 +21,11 @@ var (
 	ErrUnknownEpoch   = errors.New("no key for the epoch")
 )
 
-// sealVersion is the first byte of what this version seals.
-const sealVersion = 1
+// The first byte of what is sealed. A record with pages is of a version of its own: whoever does not know them would take the file for a hole.
+const (
+	sealVersion  = 1
+	pagedVersion = 2
+)
 
 // SealOverhead bounds the bytes that sealing adds.
 const SealOverhead = 1 + binary.MaxVarintLen32 + chacha20poly1305.NonceSizeX + chacha20poly1305.Overhead
@@ -44,12 +47,21 @@ func (k *Keys) Seal(writer hypercore.Key, key string, plain []byte) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	return seal(nil, e.Meta, k.Current, recordPlace(k.Current, writer, key), plain)
+	return seal(nil, e.Meta, sealVersion, k.Current, recordPlace(sealVersion, k.Current, writer, key), plain)
+}
+
+// SealPaged is Seal for the record of an inode with pages.
+func (k *Keys) SealPaged(writer hypercore.Key, key string, plain []byte) ([]byte, error) {
+	e, err := k.epoch(k.Current)
+	if err != nil {
+		return nil, err
+	}
+	return seal(nil, e.Meta, pagedVersion, k.Current, recordPlace(pagedVersion, k.Current, writer, key), plain)
 }
 
 // Open opens a sealed record that stands in the feed of writer under the database key key. The caller owns the result.
 func (k *Keys) Open(writer hypercore.Key, key string, sealed []byte) ([]byte, error) {
-	epoch, nonce, box, err := parseSealed(sealed)
+	version, epoch, nonce, box, err := parseSealed(sealed, pagedVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +69,7 @@ func (k *Keys) Open(writer hypercore.Key, key string, sealed []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return open(e.Meta, nil, nonce, box, recordPlace(epoch, writer, key))
+	return open(e.Meta, nil, nonce, box, recordPlace(version, epoch, writer, key))
 }
 
 // SealBlock seals block number of inode for the content feed feed. plain is at most BlockSize bytes.
@@ -69,12 +81,12 @@ func (k *Keys) SealBlock(feed hypercore.Key, inode ID, number uint64, plain []by
 	if err != nil {
 		return nil, err
 	}
-	return seal(nil, e.Blocks, k.Current, blockPlace(k.Current, feed, inode, number), plain)
+	return seal(nil, e.Blocks, sealVersion, k.Current, blockPlace(k.Current, feed, inode, number), plain)
 }
 
 // OpenBlock opens what SealBlock sealed, in its place: sealed is the plain bytes' from now on.
 func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []byte) ([]byte, error) {
-	epoch, nonce, box, err := parseSealed(sealed)
+	_, epoch, nonce, box, err := parseSealed(sealed, sealVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +103,7 @@ func (k *Keys) OpenBlock(feed hypercore.Key, inode ID, number uint64, sealed []b
 
 // OpenBlockInto opens what SealBlock sealed into dst, which must not overlap it, and returns how many bytes there are: BlockSize at most, and no more than dst has room for.
 func (k *Keys) OpenBlockInto(dst []byte, feed hypercore.Key, inode ID, number uint64, sealed []byte) (int, error) {
-	epoch, nonce, box, err := parseSealed(sealed)
+	_, epoch, nonce, box, err := parseSealed(sealed, sealVersion)
 	if err != nil {
 		return 0, err
 	}
@@ -106,8 +118,9 @@ func (k *Keys) OpenBlockInto(dst []byte, feed hypercore.Key, inode ID, number ui
 	return len(plain), err
 }
 
-func recordPlace(epoch uint32, writer hypercore.Key, key string) []byte {
-	place := append([]byte("hyphafs record 1"), binary.BigEndian.AppendUint32(nil, epoch)...)
+func recordPlace(version byte, epoch uint32, writer hypercore.Key, key string) []byte {
+	place := append([]byte("hyphafs record "), '0'+version)
+	place = append(place, binary.BigEndian.AppendUint32(nil, epoch)...)
 	return append(append(place, writer[:]...), key...)
 }
 
@@ -118,13 +131,13 @@ func blockPlace(epoch uint32, feed hypercore.Key, inode ID, number uint64) []byt
 }
 
 // seal appends to dst. It is shared with SealLocal: version, epoch, random nonce, box.
-func seal(dst []byte, key [32]byte, epoch uint32, place, plain []byte) ([]byte, error) {
+func seal(dst []byte, key [32]byte, version byte, epoch uint32, place, plain []byte) ([]byte, error) {
 	aead, err := chacha20poly1305.NewX(key[:])
 	if err != nil {
 		return nil, err
 	}
 	out := slices.Grow(dst, len(plain)+SealOverhead)
-	out = binary.AppendUvarint(append(out, sealVersion), uint64(epoch))
+	out = binary.AppendUvarint(append(out, version), uint64(epoch))
 	at := len(out)
 	out = out[:at+chacha20poly1305.NonceSizeX]
 	if _, err := rand.Read(out[at:]); err != nil {
@@ -133,19 +146,20 @@ func seal(dst []byte, key [32]byte, epoch uint32, place, plain []byte) ([]byte, 
 	return aead.Seal(out, out[at:], plain, place), nil
 }
 
-func parseSealed(b []byte) (epoch uint32, nonce, box []byte, err error) {
+// parseSealed takes a sealed value apart; newest is the last version that may be there.
+func parseSealed(b []byte, newest byte) (version byte, epoch uint32, nonce, box []byte, err error) {
 	if len(b) == 0 {
-		return 0, nil, nil, fmt.Errorf("empty: %w", ErrSealed)
+		return 0, 0, nil, nil, fmt.Errorf("empty: %w", ErrSealed)
 	}
-	if b[0] != sealVersion {
-		return 0, nil, nil, fmt.Errorf("version %d: %w", b[0], ErrUnknownVersion)
+	if b[0] < sealVersion || b[0] > newest {
+		return 0, 0, nil, nil, fmt.Errorf("version %d: %w", b[0], ErrUnknownVersion)
 	}
 	e, n := binary.Uvarint(b[1:])
 	if n <= 0 || e > 1<<32-1 || len(b) < 1+n+chacha20poly1305.NonceSizeX+chacha20poly1305.Overhead {
-		return 0, nil, nil, fmt.Errorf("cut off: %w", ErrSealed)
+		return 0, 0, nil, nil, fmt.Errorf("cut off: %w", ErrSealed)
 	}
-	b = b[1+n:]
-	return uint32(e), b[:chacha20poly1305.NonceSizeX], b[chacha20poly1305.NonceSizeX:], nil
+	version, b = b[0], b[1+n:]
+	return version, uint32(e), b[:chacha20poly1305.NonceSizeX], b[chacha20poly1305.NonceSizeX:], nil
 }
 
 // open appends the plain bytes to dst.
@@ -168,12 +182,12 @@ func SealLocal(key [32]byte, purpose string, plain []byte) ([]byte, error) {
 
 // AppendLocal is SealLocal behind the bytes of dst.
 func AppendLocal(dst []byte, key [32]byte, purpose string, plain []byte) ([]byte, error) {
-	return seal(dst, key, 0, []byte("hyphafs local 1"+purpose), plain)
+	return seal(dst, key, sealVersion, 0, []byte("hyphafs local 1"+purpose), plain)
 }
 
 // OpenLocal opens what SealLocal sealed.
 func OpenLocal(key [32]byte, purpose string, sealed []byte) ([]byte, error) {
-	epoch, nonce, box, err := parseSealed(sealed)
+	_, epoch, nonce, box, err := parseSealed(sealed, sealVersion)
 	if err != nil {
 		return nil, err
 	}

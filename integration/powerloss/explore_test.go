@@ -63,7 +63,7 @@ func TestEveryInstant(t *testing.T) {
 // seedOf lets a drive live and die some times, tries every instant, and returns how many there were.
 func seedOf(t *testing.T, seed uint64) (points uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	e := &explorer{t: t, m: newModel(), scratch: scratchDir(t)}
+	e := &explorer{t: t, m: newModel(), scratch: scratchDir(t), roots: map[signedAt]string{}}
 	e.log = &faultfs.Log{Base: faultfs.NewDisk()}
 	boot := "first"
 	for k := range lives {
@@ -95,6 +95,13 @@ type explorer struct {
 	scratch string
 	heads   []exposure          // what peers may have seen, and when; ascending
 	blocks  map[string][][]byte // feed -> its blocks at the end of this life
+	roots   map[signedAt]string // what was signed, over all lives, and a peer may have seen
+}
+
+// signedAt is a length of a feed.
+type signedAt struct {
+	feed   string
+	length uint64
 }
 
 // exposure says that once the log has at operations, a peer may have seen length blocks of feed.
@@ -223,7 +230,12 @@ func (e *explorer) learn() (err error) {
 		}
 		for feed, dir := range feeds.Names {
 			if state.Inodes[dir].Names["head"] == op.Ino {
-				e.heads = append(e.heads, exposure{i + 1, feed, headLength(state.Inodes[op.Ino].Data)})
+				length, root := newestHead(state.Inodes[op.Ino].Data)
+				e.heads = append(e.heads, exposure{i + 1, feed, length})
+				if before, ok := e.roots[signedAt{feed, length}]; ok && before != root {
+					return fmt.Errorf("operation %d: length %d of feed %s was signed twice, over other bytes", i, length, feed)
+				}
+				e.roots[signedAt{feed, length}] = root
 			}
 		}
 	}
@@ -251,17 +263,17 @@ func (e *explorer) learn() (err error) {
 	return nil
 }
 
-// headLength reads the length in the newer of the two slots of a head file (package hypercore).
-func headLength(b []byte) (length uint64) {
+// newestHead reads length and tree hash in the newer of the two slots of a head file (package hypercore).
+func newestHead(b []byte) (length uint64, root string) {
 	var newest uint64
 	for _, at := range []int{0, 4096} {
-		if len(b) >= at+16 {
+		if len(b) >= at+56 {
 			if g := binary.BigEndian.Uint64(b[at:]); g >= newest {
-				newest, length = g, binary.BigEndian.Uint64(b[at+8:])
+				newest, length, root = g, binary.BigEndian.Uint64(b[at+8:]), string(b[at+24:at+56])
 			}
 		}
 	}
-	return length
+	return length, root
 }
 
 // nextBoot keeps what must hold on: at the end of this life, by a loss of power.

@@ -33,6 +33,7 @@ func connect(ctx context.Context, address string) (_ replication.Conn, err error
 	c.listen("open", func(js.Value) { close(c.opened) })
 	c.listen("message", c.receive)
 	c.listen("close", func(js.Value) { c.end() })
+	c.listen("error", func(js.Value) { c.end() }) // close follows, but not everywhere
 	select {
 	case <-c.opened:
 		return c, nil

@@ -35,7 +35,7 @@ const (
 type Handler struct {
 	// Find returns the node of a read key; false: it is unknown here, which is answered with 404. It must cost nothing.
 	Find func(key hypercore.Key) (Node, bool)
-	// Gate bounds sessions by the address that a reverse proxy on this machine says they come from; nil: no bound.
+	// Gate bounds sessions by the address that a reverse proxy on this machine says they come from, in addition to what bounds connections; nil: no bound.
 	Gate *gate.Gate
 	// Origins lists the origins ("https://host") of pages that are served although they come from other hosts.
 	Origins []string
@@ -186,6 +186,6 @@ func (l *Listener) Close() error { return l.listener.Close() }
 
 // Run serves peers of the Hypha of key with node until ctx ends, and returns when all sessions have ended.
 func (l *Listener) Run(ctx context.Context, node Node, key hypercore.Key) error {
-	h := &Handler{Find: func(asked hypercore.Key) (Node, bool) { return node, asked == key }, Gate: l.Gate, Log: l.log}
+	h := &Handler{Find: func(asked hypercore.Key) (Node, bool) { return node, asked == key }, Log: l.log}
 	return Serve(ctx, gate.Listener{Listener: l.listener, Gate: l.Gate, Log: l.log}, h, l.log)
 }

@@ -60,17 +60,19 @@ func (a *ACME) TLS() *tls.Config {
 
 // Clear answers on port 80: HTTP-01, and with a redirect to HTTPS who asks for one of the domains. Nothing else is told in the clear.
 func (a *ACME) Clear() http.Handler {
-	return a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		if !slices.Contains(a.domains, host) || r.Method != http.MethodGet && r.Method != http.MethodHead {
+	answer := a.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(a.domains, r.Host) || r.Method != http.MethodGet && r.Method != http.MethodHead {
 			http.NotFound(w, r)
 			return
 		}
-		http.Redirect(w, r, "https://"+host+r.URL.RequestURI(), http.StatusMovedPermanently)
+		http.Redirect(w, r, "https://"+r.Host+r.URL.RequestURI(), http.StatusMovedPermanently)
 	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host, _, err := net.SplitHostPort(r.Host); err == nil { // autocert compares hosts as they are, and some name port 80
+			r.Host = host
+		}
+		answer.ServeHTTP(w, r)
+	})
 }
 
 // Run sees to it that there is a certificate for each domain, and returns then, or when ctx ends. The server must listen already.

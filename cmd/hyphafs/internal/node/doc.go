@@ -24,7 +24,7 @@
 // # Life
 //
 // Run holds the lock of the state directory from before anything is read until after everything is closed. In order: derive, open the store, listen
-// and dial, answer on the control socket, mount, ready. It ends by a signal, by the control socket's stop, by an unmount from outside, or by the failure of a part. The end goes
+// and dial, answer on the control socket, mount, ready, which a service manager is told (package sdnotify), too. It ends by a signal, by the control socket's stop, by an unmount from outside, or by the failure of a part. The end goes
 // backwards: unmount (nothing can be changed any more), publish, hang up, close the store, release the lock.
 //
 // The state directory is stamped when the mount answers and, if all was closed well, at the end. A store whose stamp does not match is opened in doubt (stamp.go) and
@@ -37,5 +37,5 @@
 //
 // # Locks
 //
-// mu guards the list of listeners; it is held for assignments only, never across a call of another package.
+// mu guards the list of listeners, watch.mu the domain's alarm; they are held for assignments only, never across a call of another package.
 package node

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hyphafs.org/hyphafs/replication/datdns"
+	"hyphafs.org/hyphafs/replication/gate"
 	"hyphafs.org/hyphafs/replication/ws"
 )
 
@@ -27,7 +28,8 @@ func (n *Server) handler() http.Handler {
 	metrics := prometheus.NewRegistry()
 	n.register(metrics)
 	mux := http.NewServeMux()
-	mux.Handle("GET /hypha/", n.whenReady(&ws.Handler{Find: n.find, Gate: n.gate, Origins: n.settings.Origins, Log: n.log}))
+	proxied := gate.New(0, n.settings.MaxPerAddress) // their connections have their places already
+	mux.Handle("GET /hypha/", n.whenReady(&ws.Handler{Find: n.find, Gate: proxied, Origins: n.settings.Origins, Log: n.log}))
 	mux.Handle("GET /healthz", n.whenReady(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { write(w, "text/plain; charset=utf-8", "ready\n") })))
 	mux.Handle("GET "+datdns.Path, n.whenReady(http.HandlerFunc(n.serveName)))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
