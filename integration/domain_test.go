@@ -181,7 +181,7 @@ func TestDomain(t *testing.T) {
 	if out, err := laptop.run("status", laptop.dir); err != nil || !strings.Contains(out, "anna.example names another Hypha since") {
 		t.Errorf("status: %s, %v", out, err)
 	}
-	stop = host.listen(t, cert)
+	host.listen(t, cert)
 	host.say(link)
 	if err := os.WriteFile(filepath.Join(laptop.dir, "written"), []byte("under alarm"), 0o644); err != nil {
 		t.Errorf("the alarm stops writing: %v", err)

@@ -290,10 +290,10 @@ func TestNginx(t *testing.T) {
 		{"198.51.100.7", "wss://anna.example", "", 429},
 		{"198.51.100.7", "wss://anna.example", "203.0.113.9", 429},
 		{"198.51.100.7", "wss://anna.example", "127.0.0.1, 198.51.100.8", 429},
+		{"198.51.100.8", "wss://anna.example", "198.51.100.7", 101},
 		{"198.51.100.8", "ws://anna.example:8080", "203.0.113.1", 101},
-		{"198.51.100.8", "wss://anna.example", "", 101},
-		{"198.51.100.8", "ws://anna.example:8080", "203.0.113.2", 0},
-		{"198.51.100.8", "wss://anna.example", "203.0.113.3", 429},
+		{"198.51.100.8", "ws://anna.example:8080", "203.0.113.2", 101},
+		{"198.51.100.8", "ws://anna.example:8080", "203.0.113.3", 0},
 	} {
 		if _, status := connect(c.from, c.url, c.claims); status != c.want {
 			t.Errorf("from %s to %s, claiming %q: %d, want %d", c.from, c.url, c.claims, status, c.want)
