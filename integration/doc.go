@@ -79,6 +79,6 @@
 //
 // Every node and peer that a test starts is ended by pid when the test ends; TestMain fails the run if a mount of ours
 // is left behind. Traffic stays on loopback, in some tests that of a network namespace. A system that a test starts ends with the test's thread, and its
-// control groups are removed. Tests that need root, FUSE, Node or versitygw (a real S3 server, s3/s3test) fail when CI=true and they are
+// control groups are removed. Tests that need root, FUSE, Node or versitygw (a real S3 server, drive/archive/s3/s3test) fail when CI=true and they are
 // missing, and say why they skip otherwise.
 package integration

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"hyphafs.org/hyphafs/s3/s3test"
+	"hyphafs.org/hyphafs/drive/archive/s3/s3test"
 )
 
 // TestStoreInBucket: two always-on nodes keep one Hypha in one bucket, with a mount behind each, and do not know of each other. The S3 server is killed and started again in

@@ -14,9 +14,9 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/serve"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/drive/archive/s3"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication/datdns"
-	"hyphafs.org/hyphafs/s3"
 )
 
 func (p *program) serveCommand() *cli.Command {

@@ -1,5 +1,5 @@
 // Package archive keeps feeds in a bucket of an object store, with a folder as a cache: so an always-on node holds more Hyphas than its disk, and several of them serve one
-// name. It knows feeds, and a bucket by what Bucket says; no socket, no server, no database. Package s3 is a bucket.
+// name. It knows feeds, and a bucket by what Bucket says; no socket, no server, no database. Package s3, below it, is a bucket.
 //
 // # Why it sits above the feed
 //

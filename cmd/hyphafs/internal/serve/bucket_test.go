@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/drive/archive/s3"
+	"hyphafs.org/hyphafs/drive/archive/s3/s3test"
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/replication"
 	"hyphafs.org/hyphafs/replication/replicationtest"
 	"hyphafs.org/hyphafs/replication/ws"
-	"hyphafs.org/hyphafs/s3"
-	"hyphafs.org/hyphafs/s3/s3test"
 )
 
 // wait waits until done.

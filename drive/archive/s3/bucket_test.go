@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"hyphafs.org/hyphafs/drive/archive"
-	"hyphafs.org/hyphafs/s3/s3test"
+	"hyphafs.org/hyphafs/drive/archive/s3/s3test"
 )
 
 func open(t *testing.T, raw string) *Bucket {

@@ -20,9 +20,9 @@ import (
 	"time"
 
 	"hyphafs.org/hyphafs/drive/archive"
+	"hyphafs.org/hyphafs/drive/archive/s3"
+	"hyphafs.org/hyphafs/drive/archive/s3/s3test"
 	"hyphafs.org/hyphafs/drive/hypercore"
-	"hyphafs.org/hyphafs/s3"
-	"hyphafs.org/hyphafs/s3/s3test"
 )
 
 const bucketURL = "s3://bucket/hyphas"
