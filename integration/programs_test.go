@@ -1,9 +1,12 @@
 package integration
 
 import (
+	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestPrograms runs the programs people use on one mount, a folder each, then compares what a second node sees, then
@@ -170,8 +173,14 @@ PY`},
 // check runs `hyphafs check` on the stopped node.
 func (n *node) check() {
 	n.t.Helper()
-	if out, err := n.run("check", "--state", n.state, "--passphrase-file", n.passphraseFile); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*patience) // it reads all there is, after ten minutes of TestLoad some gigabytes
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "check", "--state", n.state, "--passphrase-file", n.passphraseFile)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		n.t.Errorf("check: %v\n%s", err, out)
+	}
+	if used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(); used > patience/3 {
+		n.t.Logf("check took %v of processor time", used.Round(time.Second))
 	}
 }
 
