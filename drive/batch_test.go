@@ -333,3 +333,42 @@ func TestMovedWithWhatIsNotPublished(t *testing.T) {
 		t.Errorf("the other node shows\n%swant\n%s", got, want)
 	}
 }
+
+// TestDeletedBeforeItsName: a file that is open is deleted, and that is published before the removal of its name is due. It stays deleted, whatever is written to it.
+func TestDeletedBeforeItsName(t *testing.T) {
+	w := newWorld(t, 1)
+	id := w.put(record.Root, "f", "text")
+	w.publishNow()
+	f, err := w.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func() {
+		t.Helper()
+		if _, err := f.WriteAt(t.Context(), []byte("more"), 0, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	w.now = w.now.Add(w.cfg.Overdue)
+	if err := w.Remove(t.Context(), record.Root, "f", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.publish(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := w.view.Inode(id); err != nil || !s.Removed || w.overlay.entry(record.Root, "f") == nil {
+		t.Fatalf("not only the inode was published: %+v, %v", s, err)
+	}
+	write()
+	w.publishNow()
+	for range 2 {
+		if got := w.tree(); got != "" {
+			t.Errorf("shown is\n%s", got)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.publishNow()
+	}
+}

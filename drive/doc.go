@@ -6,7 +6,8 @@
 //
 //	kernel -> names.go inode.go                      the calls: overlay over view
 //	          file.go content.go small.go patch.go
-//	          overlay.go frame.go replay.go          the overlay, its journal, its way back after a crash
+//	          overlay.go frame.go compact.go         the overlay, its journal, and when that begins anew
+//	          replay.go                              the way back after a crash
 //	          sync.go durable.go lost.go             what is durable, and what cannot be
 //	          publish.go contentpub.go pages.go      overlay -> blocks and records in this node's feeds
 //	          pace.go                                when that is done

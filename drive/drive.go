@@ -154,7 +154,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	}
 	d.notices = nil // nobody looked yet
 	if d.cfg.Work != nil {
-		if err := d.replay(); err != nil {
+		if err := d.replay(ctx); err != nil {
 			return err
 		}
 		if err := d.hasten(); err != nil {

@@ -274,6 +274,7 @@ func (d *Drive) fill(in *inode, n uint64, at record.Extent, plain []byte) error 
 // put writes p into the backing file at off. Called with mu held.
 func (in *inode) put(p []byte, off uint64) error {
 	if _, err := in.backing.WriteAt(p, int64(off)); err != nil {
+		in.unsynced = unsynced{all: true} // some of it may be there
 		return noSpace(fmt.Errorf("write: %w", err))
 	}
 	in.unsynced.wrote(piece{off, off + uint64(len(p))})

@@ -190,7 +190,7 @@ func (d *Drive) revive(id record.ID) {
 	if in == nil || !in.gone || in.inFlight {
 		return
 	}
-	if n, err := d.links(id); err != nil || n == 0 {
+	if n, err := d.links(id); err != nil || n <= 0 {
 		return
 	}
 	in.published = in.published || d.inView(id)

@@ -59,7 +59,7 @@ func (d *Drive) allWhole() error {
 // rewrite writes the blocks of in that are here again, so that the kernel knows them to be unwritten.
 func (in *inode) rewrite(backing hypercore.File) error {
 	b := make([]byte, blockSize)
-	for _, r := range in.present {
+	for _, r := range in.held() {
 		for n := r.first; n < r.end; n++ {
 			off := int64(n << blockShift)
 			k, err := backing.ReadAt(b, off)

@@ -442,6 +442,7 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 	}
 	c.each(func(i int, cand *candidate) {
 		in := cand.in
+		in.shown = in.shown || in.published                  // its name may be deleted later than it
 		in.inFlight, in.published = false, !cand.rec.Removed // a deletion that changes once more has nothing to say to others
 		in.mu.Lock()
 		in.base = version(i)

@@ -1,12 +1,9 @@
 package drive
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/journal"
@@ -14,7 +11,7 @@ import (
 )
 
 // replay takes up what the journal says was changed and not published.
-func (d *Drive) replay() error {
+func (d *Drive) replay(ctx context.Context) error {
 	name, err := d.cfg.Work.Current()
 	if err != nil {
 		return err
@@ -35,6 +32,9 @@ func (d *Drive) replay() error {
 		return errors.Join(err, j.Close())
 	}
 	d.journal = j
+	if err := r.trim(ctx); err != nil {
+		return err
+	}
 	for id, in := range d.overlay.inodes {
 		d.recount(in)
 		d.revive(id)
@@ -500,6 +500,37 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 	return backing.Truncate(int64(in.rec.Size))
 }
 
+// trim brings the last block of files that end within it, if a feed has it alone, and longer: such a file was cut, and what a power loss left of it says where its
+// blocks were before. When it grows again, zeros have to follow.
+func (r *replayer) trim(ctx context.Context) error {
+	for _, in := range r.d.overlay.inodes {
+		n, left := in.rec.Size>>blockShift, in.rec.Size&(blockSize-1)
+		e := in.extent(n)
+		if r.sameBoot || left == 0 || e == nil || in.present.has(n) {
+			continue
+		}
+		feed, err := r.d.feeds.Get(e.Feed)
+		if err != nil {
+			return err
+		}
+		if !feed.Has(e.Seq + n - e.Block) { // cutting it had brought it; what is gone since is not waited for
+			continue
+		}
+		plain, err := r.d.block(ctx, in.id, *e, n)
+		if err != nil {
+			return err
+		}
+		if uint64(len(plain)) <= left {
+			continue
+		}
+		if err := r.d.hydrate(ctx, in, []uint64{n}); err != nil {
+			return err
+		}
+		in.unpublished.add(run{n, n + 1})
+	}
+	return nil
+}
+
 // intend notes what a batch is about to publish, so that a crash behind it does not publish it twice. Called with mu held; the journal
 // has to be synced then.
 func (d *Drive) intend(c *cut, first uint64) error {
@@ -530,145 +561,4 @@ func (d *Drive) intend(c *cut, first uint64) error {
 		}
 	}, func(int, int, *entry) {})
 	return d.log(&f)
-}
-
-// The size in bytes from which a journal is replaced when little of it is alive, and when much is: that takes time in which nobody may write.
-const (
-	compactFrom = 16 << 20
-	compactBusy = 256 << 20
-)
-
-// compactIfDue starts a new journal when the old one is mostly dead.
-func (d *Drive) compactIfDue() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	live := d.live()
-	if size := d.journal.Size(); size < compactFrom || size < 64*live && size < compactBusy+4*live {
-		return nil
-	}
-	if err := d.compactNext(); !errors.Is(err, errLost) {
-		return err
-	}
-	return nil // it has to wait
-}
-
-// live is about how many bytes a new journal would have. Called with mu held.
-func (d *Drive) live() int64 {
-	return int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
-}
-
-// compactNext is compact under the next name. Called with mu held.
-func (d *Drive) compactNext() error {
-	name, err := d.cfg.Work.Current()
-	if err != nil {
-		return err
-	}
-	n, err := strconv.ParseUint(name, 10, 64)
-	if err != nil {
-		return fmt.Errorf("journal %q: %w", name, ErrDamaged)
-	}
-	return d.compact(strconv.FormatUint(n+1, 10))
-}
-
-// compact writes the whole overlay into a new journal and makes that the one in force. Called with mu held; it holds every inode's mu, so that
-// nothing is logged meanwhile.
-func (d *Drive) compact(name string) (err error) {
-	var held []*inode
-	var journalled []bool // by the journal so far, which stays in force if this fails
-	for _, in := range d.overlay.inodes {
-		in.mu.Lock()
-		err = errors.Join(err, in.whole())
-		held, journalled = append(held, in), append(journalled, in.journalled.Load())
-	}
-	defer func() {
-		for i, in := range held {
-			if err != nil {
-				in.journalled.Store(journalled[i])
-			}
-			in.mu.Unlock()
-		}
-	}()
-	if err != nil {
-		return err
-	}
-	file, err := d.cfg.Work.Journal(name)
-	if err != nil {
-		return noSpace(err)
-	}
-	if err := file.Truncate(0); err != nil {
-		return errors.Join(noSpace(err), file.Close())
-	}
-	j, err := journal.Open(file, d.cfg.Local, name, func([]byte) error { return nil })
-	if err != nil {
-		return errors.Join(err, file.Close())
-	}
-	for _, f := range d.wholeOverlay() {
-		if err := j.Append(f.b); err != nil {
-			return errors.Join(noSpace(err), j.Close())
-		}
-	}
-	for _, in := range held {
-		if in.backing == nil || !in.dirty || in.gone && in.lost {
-			continue
-		}
-		if err := in.backing.Sync(); err != nil {
-			return errors.Join(d.lose(in, err), j.Close())
-		}
-	}
-	if err := errors.Join(j.Sync(), d.cfg.Work.SyncNames()); err != nil {
-		return errors.Join(noSpace(err), j.Close())
-	}
-	if err := d.cfg.Work.SetCurrent(name); err != nil {
-		if now, other := d.cfg.Work.Current(); d.journal != nil && (other != nil || now == name) {
-			d.journal.Fail(err) // the other one may be in force after a crash: nothing more may be promised in this one
-		}
-		return errors.Join(noSpace(err), j.Close())
-	}
-	if d.retired != nil {
-		if err := d.retired.Close(); err != nil {
-			d.cfg.Log.Warn("close an old journal", "err", err)
-		}
-	}
-	if d.journal != nil {
-		d.journal.Discard()
-	}
-	d.retired, d.journal = d.journal, j
-	for _, in := range held {
-		if in.dirty {
-			in.unsynced, in.named, in.synced = unsynced{}, true, in.changes
-		}
-	}
-	d.removeBackings(d.doomed)
-	d.doomed, d.promised = nil, map[record.ID]promise{}
-	return nil
-}
-
-// wholeOverlay is everything as frames. Called with mu and every inode's mu held.
-func (d *Drive) wholeOverlay() []*frame {
-	frames := []*frame{{}}
-	next := func() *frame {
-		if f := frames[len(frames)-1]; len(f.b) < 1<<20 {
-			return f
-		}
-		frames = append(frames, &frame{})
-		return frames[len(frames)-1]
-	}
-	frames[0].b = protowire.AppendBytes(protowire.AppendTag(nil, itemBoot, protowire.BytesType), []byte(d.cfg.Work.Boot()))
-	for _, in := range d.overlay.inodes {
-		in.journalled.Store(false) // in the new one
-		if !in.dirty {
-			continue
-		}
-		f := next()
-		f.inode(in)
-		if !in.isSmall() {
-			f.synced(in, true)
-		}
-	}
-	for _, names := range d.overlay.entries {
-		for _, e := range names {
-			next().entry(e)
-		}
-	}
-	return frames
 }

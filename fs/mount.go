@@ -125,6 +125,7 @@ func mountOptions(cfg Config, extra []string, flags uintptr) fuse.MountOptions {
 		Name:                     fuseName,
 		EnableSymlinkCaching:     true,
 		ExplicitDataCacheControl: true,
+		DisableSplice:            true,
 		DirectMount:              os.Geteuid() == 0,
 		DirectMountFlags:         flags,
 		ExtraCapabilities:        fuse.CAP_HANDLE_KILLPRIV_V2,

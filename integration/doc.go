@@ -53,8 +53,9 @@
 //
 // # The always-on node
 //
-// TestSwarm connects 200 nodes with one always-on node, 20 of which write once a second, and tells how far behind the slowest was, and what that cost; TestIdleConnections tells what
-// a thousand idle connections cost. The nodes are in the test's process and share its processors with the always-on node. For the ten minutes of a release:
+// TestSwarm connects 200 nodes with one always-on node, 20 of which write once a second, and tells how far behind the slowest was, and what that cost;
+// TestIdleConnections tells what a thousand idle connections cost. The nodes are in the test's process and share the processors with the always-on node; on a machine
+// that does other things as well, being behind is about those. For the ten minutes of a release, in which two seconds are the most:
 //
 //	HYPHAFS_TEST_SWARM=10m go test -timeout 30m -v -run TestSwarm ./integration
 //
@@ -79,6 +80,6 @@
 //
 // Every node and peer that a test starts is ended by pid when the test ends; TestMain fails the run if a mount of ours
 // is left behind. Traffic stays on loopback, in some tests that of a network namespace. A system that a test starts ends with the test's thread, and its
-// control groups are removed. Tests that need root, FUSE or Node fail when CI=true and they are missing, and
-// say why they skip otherwise.
+// control groups are removed. Tests that need root, FUSE, Node or versitygw (a real S3 server, s3/s3test) fail when CI=true and they are
+// missing, and say why they skip otherwise.
 package integration

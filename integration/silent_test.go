@@ -178,11 +178,11 @@ func TestSilentPeer(t *testing.T) {
 	})
 	quickly(t, "umount and mount", func() error { laptop.stop(); laptop.mount("--read-timeout", "3s"); return nil })
 	t.Run("timeout", func(t *testing.T) {
-		begun, took := time.Now(), time.Duration(0)
+		var took time.Duration
 		var out []byte
 		var err error
 		for at := neverBytes; err == nil && at < silentBytes-neverStep; at += neverTry {
-			begun = time.Now()
+			begun := time.Now()
 			out, err = script(t, laptop, "os.pread(f, 10, at)", at).CombinedOutput()
 			took = time.Since(begun)
 		}

@@ -57,7 +57,7 @@
 // # When the bucket is away
 //
 // After a request without an answer the next ones fail at once, for 0.1 to 5 s. What is cached is served, what is not is hypercore.ErrNotStored, which peers are told as Unhave, and told
-// anew when the bucket answers again: meanwhile Has does not count it, and after 15 s peers are asked for it. What is put waits in the cache. A feed that was never seen here opens empty.
+// anew when the bucket answers again: meanwhile Has does not count it. What is put waits in the cache. A feed that was never seen here opens empty.
 //
 // # Goroutines and locks
 //

@@ -32,8 +32,8 @@ type Feed struct {
 	merges     int    // guarded by committing
 
 	mu       sync.RWMutex // guards what follows; held over nothing
-	manifest *manifest
-	tag      Tag
+	manifest *manifest    // changed with committing held, too: who holds that may read it
+	tag      Tag          // of manifest in the bucket; likewise
 	places   []place
 	kept     runs // blocks in the bucket: those of all packs but the bad ones
 	fresh    runs // blocks in the cache that are not in the bucket
@@ -203,16 +203,10 @@ func (f *Feed) LastStored(below uint64) (seq uint64, ok bool) {
 	return max(a, b), ok1 || ok2
 }
 
-// goneTime is after how long without the bucket peers are asked for what it has.
-const goneTime = 15 * time.Second
-
 // NextMissing returns the first block at or behind from, below Len, that neither has; none when there is no room for more.
 func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
-	switch {
-	case f.store.Full():
+	if f.store.Full() {
 		return 0, false
-	case f.store.health.away() > goneTime:
-		return f.local.NextMissing(from)
 	}
 	length := f.local.Len()
 	f.mu.RLock()
@@ -364,8 +358,13 @@ func (f *Feed) place(seq uint64) (pack, bool) {
 
 // adopt makes m, whose tag is tag, what is known of the bucket. Called with mu held, or while opening.
 func (f *Feed) adopt(m *manifest, tag Tag) {
-	before := f.kept
 	f.manifest, f.tag = m, tag
+	f.reindex()
+}
+
+// reindex finds out again what the bucket has, what of that is news, and what it lacks. Called with mu held.
+func (f *Feed) reindex() {
+	before := f.kept
 	f.index()
 	f.news = append(f.news, f.kept.without(before)...)
 	if len(before.without(f.kept)) > 0 { // the bucket lost blocks
@@ -427,7 +426,7 @@ func (f *Feed) tell() {
 // Sync makes what was put durable in the cache, as hypercore.Feed.Sync does: it survives a power loss, not the loss of the disk.
 func (f *Feed) Sync(ctx context.Context) error { return f.local.Sync(ctx) }
 
-// Flush returns when the bucket has every block that was put before.
+// Flush returns when the bucket has every block that was put before, or, of a feed that forked, the evidence.
 func (f *Feed) Flush(ctx context.Context) error {
 	defer f.tell()
 	return f.commit(ctx)

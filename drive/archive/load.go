@@ -101,5 +101,5 @@ func (f *Feed) spoil(p pack) {
 		f.bad = map[packID]struct{}{}
 	}
 	f.bad[p.id] = struct{}{}
-	f.adopt(f.manifest, f.tag)
+	f.reindex()
 }

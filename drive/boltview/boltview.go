@@ -34,9 +34,9 @@ const mapped = min(1<<30, math.MaxInt/64)
 // DB is a view.KV in a file.
 type DB struct {
 	db     *bbolt.DB
-	reads  atomic.Uint64
-	failed atomic.Bool // bbolt met a fault and may hold its locks for good
-	unsure atomic.Bool // which state is durable is not known: nothing more is written
+	reads  atomic.Int64 // what was read since the file's pages were let go, in rows of a scan
+	failed atomic.Bool  // bbolt met a fault and may hold its locks for good
+	unsure atomic.Bool  // which state is durable is not known: nothing more is written
 }
 
 // Open opens or makes the file at path, mode 0600. view.ErrDamaged if it is no view: delete it then.
@@ -81,14 +81,9 @@ func (d *DB) View(fn func(view.Tx) error) error {
 	}
 	began := false
 	err := guarded(func() error {
-		if d.reads.Add(1)%trimEvery == 0 {
-			if err := trim(d.db); err != nil {
-				return err
-			}
-		}
 		return d.db.View(func(tx *bbolt.Tx) error {
 			began = true
-			return fn(txn{tx.Bucket(bucket)})
+			return fn(txn{d, tx.Bucket(bucket)})
 		})
 	})
 	if !began {
@@ -120,7 +115,7 @@ func (d *DB) Update(fn func(view.Tx) error) error {
 		id := 0
 		err := d.db.Update(func(tx *bbolt.Tx) error {
 			id = tx.ID()
-			return fn(txn{tx.Bucket(bucket)})
+			return fn(txn{d, tx.Bucket(bucket)})
 		})
 		if err == nil {
 			return nil
@@ -148,9 +143,24 @@ func (d *DB) Close() error {
 	return d.db.Close()
 }
 
-type txn struct{ b *bbolt.Bucket }
+type txn struct {
+	d *DB
+	b *bbolt.Bucket
+}
 
-func (t txn) Get(key []byte) ([]byte, error) { return t.b.Get(key), nil }
+func (t txn) Get(key []byte) ([]byte, error) {
+	v := t.b.Get(key)
+	return v, t.read(perGet)
+}
+
+// read notes that so much was read, and now and then lets the file's pages go: what was returned stays valid, since they come back when they are needed.
+func (t txn) read(rows int64) error {
+	if t.d.reads.Add(rows) < trimEvery {
+		return nil
+	}
+	t.d.reads.Store(0)
+	return trim(t.d.db, t.b.Tx())
+}
 
 func (t txn) Put(key, value []byte) error {
 	if !t.b.Writable() {
@@ -173,7 +183,11 @@ func (t txn) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error))
 	}
 	c := t.b.Cursor()
 	for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		if more, err := fn(k, v); err != nil || !more {
+		more, err := fn(k, v)
+		if err == nil {
+			err = t.read(1)
+		}
+		if err != nil || !more {
 			return err
 		}
 	}

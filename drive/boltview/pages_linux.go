@@ -8,11 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How much of the file is read ahead when it is opened, and how many reads may pass before its pages are let go, from which size on. bbolt tells
-// the kernel that it reads at random, so each page of a cold file is a wait of its own; and what it touched counts as memory of the process.
+// How much of the file is read ahead when it is opened, and after how many rows its pages are let go, from which size on. bbolt tells
+// the kernel that it reads at random, so each page of a cold file is a wait of its own; and what it touched counts as memory of the process: a page fault maps 16 pages
+// around, which one get in a large file costs, or some hundred rows of a scan. So it is 64 MiB at most.
 const (
 	readAhead  = 256 << 20
-	trimEvery  = 4096
+	perGet     = 128
+	trimEvery  = 1024 * perGet
 	trimLarger = 64 << 20
 )
 
@@ -29,15 +31,13 @@ func prefetch(path string) error {
 	return errors.Join(err, f.Close())
 }
 
-// trim takes the file's pages out of the process; they stay in the page cache.
-func trim(db *bbolt.DB) error {
-	return db.View(func(tx *bbolt.Tx) error { // within a transaction the mapping stays where it is
-		if tx.Size() < trimLarger {
-			return nil
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, db.Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED); errno != 0 {
-			return errno
-		}
+// trim takes the file's pages out of the process; they stay in the page cache. Within tx the mapping stays where it is.
+func trim(db *bbolt.DB, tx *bbolt.Tx) error {
+	if tx.Size() < trimLarger {
 		return nil
-	})
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, db.Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED); errno != 0 {
+		return errno
+	}
+	return nil
 }
