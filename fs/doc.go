@@ -35,7 +35,7 @@
 // have to come back from us. And the kernel drops its pages of the range before it sends such a write but not after (fuse_direct_io), so that a page which another program reads
 // meanwhile would stay old, and one that it changes through a mapping would later be written over the new bytes. Passthrough, which only root may use, saves the copy to us as well, but
 // we see neither which bytes changed nor when: the reserve of a full disk, the bytes of small files, which are in the journal, and what is to be published
-// would be known at the release only, and an open in the other mode meanwhile fails (EIO). MaxWrite of 1 MiB is slower than 512 KiB in both ways. Telling the disk to begin early
+// would be known at the release only, and an open in the other mode meanwhile fails (EIO). With direct handles MaxWrite of 1 MiB was slower than 512 KiB. Telling the disk to begin early
 // (sync_file_range) moves time from the fsync into the writes and saved nothing.
 //
 // Answers hold bytes that we have in memory, so go-fuse may not splice (DisableSplice): it would put the header of each READ into a pipe, find that there is no file

@@ -229,6 +229,9 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 		return err
 	}
 	defer id.wipe()
+	if err := s.State.Upgrade(); err != nil {
+		return err
+	}
 	n, err := open(ctx, s, id, log)
 	if err != nil {
 		return err

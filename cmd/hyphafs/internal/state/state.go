@@ -98,8 +98,8 @@ func (d Dir) Abandon() {
 	}
 }
 
-// version is the format of the whole state directory.
-const version = 1
+// version is the format of the whole state directory: 2 since the journal speaks of pages of 4 KiB.
+const version = 2
 
 // Config reads what the node remembers: ErrNoNode if there is none, ErrNewer if the directory has a format of later, ErrDamaged if it cannot be understood.
 func (d Dir) Config() (Config, error) {
@@ -115,10 +115,20 @@ func (d Dir) Config() (Config, error) {
 	if c.Version > version {
 		return c, fmt.Errorf("%s: %w: its format is %d, this version knows %d", d, ErrNewer, c.Version, version)
 	}
-	if c.Version != version || c.Domain == "" || (c.Role != SignUp && c.Role != SignIn) {
-		return c, fmt.Errorf("%s: %w: not a version 1 configuration", path, ErrDamaged)
+	if c.Version < 1 || c.Domain == "" || (c.Role != SignUp && c.Role != SignIn) {
+		return c, fmt.Errorf("%s: %w: no configuration of a node", path, ErrDamaged)
 	}
 	return c, nil
+}
+
+// Upgrade makes a directory of an earlier version one of this version, which reads what those wrote. The caller holds the lock; no program of before may write there
+// any more.
+func (d Dir) Upgrade() error {
+	c, err := d.Config()
+	if err != nil || c.Version == version {
+		return err
+	}
+	return d.SetConfig(c)
 }
 
 // SetConfig makes c durable. On a new node it is the last thing written.

@@ -48,7 +48,7 @@ func TestConfigComesBack(t *testing.T) {
 	if _, err := d.Config(); !errors.Is(err, ErrNoNode) {
 		t.Errorf("empty directory: %v", err)
 	}
-	want := Config{Version: 1, Domain: "anna.example", Role: SignIn, Name: "Laptop", Peers: []string{"tcp://h:1"}, NoDiscovery: true}
+	want := Config{Version: version, Domain: "anna.example", Role: SignIn, Name: "Laptop", Peers: []string{"tcp://h:1"}, NoDiscovery: true}
 	if err := d.SetConfig(want); err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +103,33 @@ func TestConfigRefusesDamage(t *testing.T) {
 
 func TestConfigOfLater(t *testing.T) {
 	d := made(t)
-	if err := os.WriteFile(filepath.Join(string(d), "config.json"), []byte(`{"version":2,"domain":"x","role":"sign-in"}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(string(d), "config.json"), []byte(`{"version":3,"domain":"x","role":"sign-in"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Config(); !errors.Is(err, ErrNewer) || errors.Is(err, ErrDamaged) {
 		t.Error(err)
+	}
+}
+
+// TestUpgrade: a directory of before is taken over with all it says; programs of before refuse it from then on.
+func TestUpgrade(t *testing.T) {
+	d := made(t)
+	path := filepath.Join(string(d), "config.json")
+	if err := os.WriteFile(path, []byte(`{"version":1,"domain":"anna.example","role":"sign-in","name":"Laptop","peers":["tcp://h:1"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Upgrade(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.Config()
+	if want := (Config{Version: version, Domain: "anna.example", Role: SignIn, Name: "Laptop", Peers: []string{"tcp://h:1"}}); err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if err := os.WriteFile(path, []byte(`{"version":1000,"domain":"anna.example","role":"sign-in"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Upgrade(); !errors.Is(err, ErrNewer) {
+		t.Errorf("of a later version: %v", err)
 	}
 }
 
