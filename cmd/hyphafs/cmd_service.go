@@ -59,7 +59,6 @@ type unit struct {
 	State       string // of serve: the name of the state directory below /var/lib
 	Start       string // ExecStart
 	Credentials []string
-	Environment string // a file with variables; empty: none
 }
 
 // stateHome is where systemd keeps the state directories of system services.
@@ -84,10 +83,9 @@ LoadCredential={{.}}
 {{- if .Credentials}}
 # Certificates are read when the service starts: restart it after a renewal.
 {{- end}}
-{{- with .Environment}}
-# The credentials of the store: AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…, in a file of mode 0600.
-EnvironmentFile={{.}}
-{{- end}}
+# What other users of this machine are not to see, in a file of mode 0600: the credentials of --store (AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=…), or
+# flags, such as HYPHAFS_HYPHA=<read key>.
+EnvironmentFile=-/etc/{{.State}}.env
 Restart=on-failure
 RestartSec=5
 # Usage, damaged store: trying again does not help.
@@ -221,7 +219,6 @@ func (p *program) serviceServe(c *cli.Context) error {
 		return err
 	}
 	if c.IsSet("store") {
-		u.Environment = "/etc/" + u.State + ".env"
 		if err := c.Set("store", ""); err != nil { // its credentials are not here
 			return err
 		}

@@ -45,14 +45,14 @@ func discover(ctx context.Context, ask lookup, s *Settings, source hypercore.Key
 	case err != nil:
 		return nil, fmt.Sprintf("no always-on node found at %s (%s): say --peer URL when you mount, or let a node connect to this one", domain, fault.OneLine(err.Error())), nil
 	case rec.Key != source:
-		return nil, "", fault.New(fault.WrongPassphrase, "check the passphrase, and say --peer URL if you know a node that is yours",
+		return nil, "", fault.New(fault.WrongPassphrase, "check the passphrase; if the host is not yours, say --no-discovery, and --peer URL of a node that is",
 			"%s names another Hypha than this passphrase gives: the passphrase is wrong, or the host is an impostor", domain)
 	}
 	s.Config.Peers = []string{peerURL(host)}
 	return &state.Pin{Host: host, Since: time.Now().UTC().Truncate(time.Second)}, "", nil
 }
 
-// watch is what a running node does about its domain. Only its goroutine uses it, but for alarm.
+// watch is what a running node does about its domain. Only its goroutine uses it, but for Alarm.
 type watch struct {
 	host   string
 	source hypercore.Key
