@@ -255,6 +255,7 @@ func (d *Drive) Make(ctx context.Context, dir record.ID, name string, what NewIn
 	if what.Kind == 0 || what.Kind > record.BlockDevice || len(what.Target) > record.MaxTarget {
 		return Attr{}, ErrInvalid
 	}
+	d.pace.wait(ctx)
 	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return Attr{}, err
 	}
@@ -345,6 +346,7 @@ func (d *Drive) Link(ctx context.Context, id, dir record.ID, name string) (Attr,
 	if err := d.mayCreate(dir, name); err != nil {
 		return Attr{}, err
 	}
+	d.pace.wait(ctx)
 	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return Attr{}, err
 	}
@@ -385,10 +387,11 @@ func (d *Drive) Link(ctx context.Context, id, dir record.ID, name string) (Attr,
 }
 
 // Remove takes a name away; directory says whether it has to be one. Open files keep working.
-func (d *Drive) Remove(_ context.Context, dir record.ID, name string, directory bool) error {
+func (d *Drive) Remove(ctx context.Context, dir record.ID, name string, directory bool) error {
 	if err := d.mayChange(); err != nil {
 		return err
 	}
+	d.pace.wait(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f, err := d.lookup(dir, name)
@@ -461,6 +464,7 @@ func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir re
 	if err := d.mayCreate(toDir, toName); err != nil {
 		return err
 	}
+	d.pace.wait(ctx)
 	if err := d.withRoom(ctx, func() error { return d.room(recordNeed) }); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -12,9 +13,16 @@ const (
 	paceWindow = 200 * time.Millisecond // over which they are counted, at least
 )
 
+// What is not published takes memory, and time at the next start. Whoever changes names faster than they are published, for longer than a minute or so, is slowed down to that.
+const (
+	mostBehind = 1 << 16              // names that wait; beyond that each change of one is delayed,
+	mostDelay  = 2 * time.Millisecond // by this at twice as many and above
+)
+
 // pace is how fast the drive changes.
 type pace struct {
 	frames atomic.Uint64 // written to the journal since it was opened
+	behind atomic.Int64  // names that wait while a full batch goes out; 0: all that is due goes out
 
 	// Guarded by Drive.publishing.
 	at   time.Time // of the last look, and the frames until then
@@ -31,4 +39,18 @@ func (p *pace) look(now time.Time) {
 	frames := p.frames.Load()
 	p.fast = float64(frames-p.seen) > fastPace*passed.Seconds()
 	p.at, p.seen = now, frames
+}
+
+// wait delays a change of a name while publishing is far behind, or until ctx ends. No lock is held.
+func (p *pace) wait(ctx context.Context) {
+	late := p.behind.Load() - mostBehind
+	if late <= 0 {
+		return
+	}
+	delay := time.NewTimer(min(time.Duration(late)*mostDelay/mostBehind, mostDelay))
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-ctx.Done():
+	}
 }

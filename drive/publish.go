@@ -56,6 +56,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 		}
 		due := d.due(all)
 		if due == nil {
+			d.pace.behind.Store(0)
 			return errors.Join(d.shorten(), d.undone(all))
 		}
 		done, unread, err := d.publishDue(ctx, due, all)
@@ -202,6 +203,11 @@ func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
 			}
 		}
 	}
+	behind := 0
+	if len(p.chosen) >= d.batch || len(due) >= d.batch {
+		behind = d.overlay.count - len(p.chosen)
+	}
+	d.pace.behind.Store(int64(behind))
 	return p.cut()
 }
 
