@@ -45,7 +45,7 @@
 //
 // serve keeps Hyphas for nodes that are not there: those of --hypha, or the first that shows itself, with --adopt. It has read keys and no passphrase, and can read nothing and
 // approve nobody. It runs in the foreground, logs to standard error, prints "ready" and the URLs it listens at, and ends in order, within 5 s, by SIGTERM. Package serve says
-// what it does and what it keeps; it answers /hypha/<read key>, /healthz, /metrics and / at --http. Its log has no address and no key.
+// what it does and what it keeps; it answers /hypha/<read key>, /.well-known/dat (Dat DNS), /healthz, /metrics and / at --http. Its log has no address and no key.
 // A --hypha is in the list of processes, which every user of the machine sees; HYPHAFS_HYPHA in the environment is not.
 //
 // # Finding the always-on node
