@@ -78,7 +78,7 @@ func (d *Drive) absolve(in *inode) bool {
 		return false
 	}
 	var f frame
-	f.synced(in, false)
+	f.absolved(in.id)
 	return d.log(&f) == nil
 }
 

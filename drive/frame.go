@@ -27,6 +27,7 @@ import (
 //	13 needs          {1 id, 6 changes}: after a power loss this frame, and all behind it, count only if a later item says that the inode's bytes are synced,
 //	                  as they were after that many changes, or published, with no such item behind it in its frame
 //	14 pages          {1 id, 2 first, 3 end}: these pages of 4 KiB, of blocks that are not, are in the backing file
+//	15 absolved       {1 id}: the disk lost the inode's bytes, and nothing needs them any more
 const (
 	itemBoot protowire.Number = iota + 1
 	itemInode
@@ -42,6 +43,7 @@ const (
 	itemCarriedOut
 	itemNeeds
 	itemPages
+	itemAbsolved
 )
 
 const (
@@ -217,6 +219,8 @@ func (f *frame) bytes(in *inode, p []byte, off uint64) {
 func (f *frame) carriedOut(first uint64) { f.item(itemCarriedOut, numField(2, first)) }
 
 func (f *frame) spilled(id record.ID) { f.item(itemSpilled, bytesField(1, id[:])) }
+
+func (f *frame) absolved(id record.ID) { f.item(itemAbsolved, bytesField(1, id[:])) }
 
 func (f *frame) needs(id record.ID, changes uint64) {
 	f.item(itemNeeds, bytesField(1, id[:]), numField(6, changes))

@@ -136,7 +136,7 @@ func (r *replayer) weigh(p parsed) error {
 	switch p.kind {
 	case itemBoot:
 		r.sameBoot = r.boot != "" && r.boot == string(p.bytes[1])
-	case itemNeeds, itemSynced, itemInodeDone:
+	case itemNeeds, itemSynced, itemInodeDone, itemAbsolved:
 		id, err := p.id(1)
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func (r *replayer) weigh(p parsed) error {
 		switch {
 		case p.kind == itemNeeds && !r.sameBoot:
 			r.needed[id] = p.nums[6]
-		case p.kind == itemInodeDone || p.nums[6] >= r.needed[id]:
+		case p.kind == itemInodeDone || p.kind == itemAbsolved || p.nums[6] >= r.needed[id]:
 			delete(r.needed, id)
 		}
 	}
@@ -154,7 +154,7 @@ func (r *replayer) weigh(p parsed) error {
 func (r *replayer) item(p parsed) error {
 	o := &r.d.overlay
 	switch p.kind {
-	case itemBoot, itemNeeds:
+	case itemBoot, itemNeeds, itemAbsolved:
 		return nil
 	case itemEntry, itemEntryDone:
 		return r.entry(p)
