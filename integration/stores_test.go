@@ -32,7 +32,7 @@ func TestStores(t *testing.T) {
 			}
 			n := newNode(t, "Hypha")
 			unpack(t, store, n)
-			n.mount()
+			n.mount("--trust-store") // it is a copy, but the newest there is
 			if got := listing(t, n); got != string(want) {
 				t.Errorf("the store shows\n%s\nand is to show\n%s", got, want)
 			}
