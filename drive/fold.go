@@ -167,8 +167,9 @@ func (d *Drive) settle(feed hypercore.Key, changes []view.Change) []view.Change 
 			continue
 		}
 		if in := d.overlay.inodes[c.ID]; in != nil {
-			in.published = in.published || !in.inFlight && d.inView(c.ID) // of one in flight finish knows
+			published := in.published || !in.inFlight && d.inView(c.ID) // of one in flight finish knows
 			in.mu.Lock()
+			in.published = published
 			in.stale = in.stale || feed != d.self
 			busy := in.dirty || in.opens > 0
 			in.mu.Unlock()
@@ -193,9 +194,9 @@ func (d *Drive) revive(id record.ID) {
 	if n, err := d.links(id); err != nil || n <= 0 {
 		return
 	}
-	in.published = in.published || d.inView(id)
+	published := in.published || d.inView(id)
 	in.mu.Lock()
-	in.gone, in.stale = false, true
+	in.published, in.gone, in.stale = published, false, true
 	if in.dirty {
 		var f frame
 		f.inode(in)

@@ -19,7 +19,7 @@ type inode struct {
 	opens     int  // handles
 	writers   int  // of these, those that may write
 	known     bool // the kernel may ask for it: keep it after its last name is gone
-	published bool // the view has a record of it
+	published bool // the view has a record of it; changed only with the inode's mu held as well
 	shown     bool // the view has a name of it, or one in it; its record may be in the next step of the fold
 	inFlight  bool // a record of it is being published
 

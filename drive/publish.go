@@ -448,9 +448,10 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 	}
 	c.each(func(i int, cand *candidate) {
 		in := cand.in
-		in.shown = in.shown || in.published                  // its name may be deleted later than it
-		in.inFlight, in.published = false, !cand.rec.Removed // a deletion that changes once more has nothing to say to others
+		in.shown = in.shown || in.published // its name may be deleted later than it
+		in.inFlight = false
 		in.mu.Lock()
+		in.published = !cand.rec.Removed // a deletion that changes once more has nothing to say to others
 		in.base = version(i)
 		in.rec.Stamp, in.rec.Owner, in.rec.Pages = cand.rec.Stamp, cand.rec.Owner, cand.rec.Pages
 		in.dropPublished()

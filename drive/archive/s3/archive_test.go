@@ -356,7 +356,7 @@ func TestCache(t *testing.T) {
 
 // TestVectors: the feeds that the npm package made go through the bucket and come back to the byte.
 func TestVectors(t *testing.T) {
-	raw, err := os.ReadFile("../drive/hypercore/testdata/hypercore.json")
+	raw, err := os.ReadFile("../../hypercore/testdata/hypercore.json")
 	if err != nil {
 		t.Fatal(err)
 	}
