@@ -298,7 +298,8 @@ func (f *Feed) Proof(seq, digest uint64, marked *hypercore.Marks, hash bool) (pr
 	return proof, err
 }
 
-// read tries from the cache, and again each time when the bucket gave a pack that has block seq. It may have been evicted at once, but not time and again.
+// read tries from the cache, and again each time when the bucket gave a pack that has block seq. An eviction that had begun may take it away at once, but one that
+// begins later takes it last.
 func (f *Feed) read(seq uint64, from func() error) error {
 	var err error
 	for range 4 {
@@ -309,6 +310,7 @@ func (f *Feed) read(seq uint64, from func() error) error {
 		if !ok {
 			break
 		}
+		f.touch(p.id)
 		if lost := f.load(f.store.lifetime, p); lost != nil {
 			f.refused.Store(true)
 			f.store.cfg.Log.Debug("block cannot be read from the bucket", "feed", f.name, "seq", seq, "err", f.words(lost))
