@@ -9,10 +9,10 @@ import (
 )
 
 // ignoredOptions are those of fstab that are for mount(8) and systemd, not for a file system.
-var ignoredOptions = []string{"rw", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults", "dev", "suid", "exec", "async", "atime", "relatime"}
+var ignoredOptions = []string{"rw", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults", "async", "atime"}
 
 // kernelOptions are handed to the kernel as they are.
-var kernelOptions = []string{"nosuid", "nodev", "noexec", "noatime", "sync", "dirsync", "nodiratime"}
+var kernelOptions = []string{"suid", "nosuid", "dev", "nodev", "exec", "noexec", "noatime", "relatime", "sync", "dirsync", "nodiratime"}
 
 // boolOptions are flags of mount that an option may name; their dashes may be underscores.
 var boolOptions = []string{"sign-up", "sign-in", "no-discovery", "allow-clear", "allow-other"}

@@ -10,8 +10,8 @@ import (
 )
 
 func TestParseOptions(t *testing.T) {
-	got, err := parseOptions([]string{`rw,noauto,nofail,x-systemd.automount,ro`, `show_control,nosuid,passphrase_file=/etc/a\,b,peer=tcp://h:1,allow_other,sign-in,comment=x`})
-	want := options{readOnly: true, showControl: true, kernel: []string{"nosuid"},
+	got, err := parseOptions([]string{`rw,noauto,nofail,x-systemd.automount,ro`, `show_control,nosuid,dev,passphrase_file=/etc/a\,b,peer=tcp://h:1,allow_other,sign-in,comment=x`})
+	want := options{readOnly: true, showControl: true, kernel: []string{"nosuid", "dev"},
 		flags: []string{"--passphrase-file=/etc/a,b", "--peer=tcp://h:1", "--allow-other", "--sign-in"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
