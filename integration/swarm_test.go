@@ -75,8 +75,10 @@ func (s *swarm) newNode(secret ed25519.PrivateKey) *swarmer {
 		return hypercore.Open(hypercore.NewMemory(), key, options)
 	})
 	config := hyperdb.Config{Source: s.source, OnWriter: n.feeds.Add, Open: func(_ context.Context, key hypercore.Key) (hyperdb.Log, error) { return n.feeds.Get(key) }}
+	config.Cache = 64
 	var err error
 	if secret != nil {
+		config.Cache = 1024
 		if n.own, err = n.feeds.Get(hypercore.Key(secret.Public().(ed25519.PublicKey))); err != nil {
 			s.t.Fatal(err)
 		}

@@ -94,6 +94,8 @@ RestartPreventExitStatus=2 7
 TimeoutStartSec=15min
 TimeoutStopSec=15
 WatchdogSec=2min
+# Upon SIGABRT a Go program writes down what it did and ends with 2, as after a usage error: it would not be started again.
+WatchdogSignal=SIGKILL
 LimitNOFILE=65536
 LimitCORE=0
 
@@ -161,6 +163,8 @@ KillMode=mixed
 TimeoutStartSec=15min
 TimeoutStopSec=1min
 WatchdogSec=5min
+# Upon SIGABRT a Go program writes down what it did and ends with 2, as after a usage error: it would not be started again.
+WatchdogSignal=SIGKILL
 LimitCORE=0
 UMask=0077
 

@@ -34,7 +34,9 @@ type Config struct {
 	Known []hypercore.Key
 	// OnWriter is told of each writer, and again when its content feed becomes known. No lock is held.
 	OnWriter func(Writer)
-	Log      *slog.Logger
+	// Cache is how many entries are kept decoded, of some kilobytes each with many writers; 0: 8192, which suits who writes.
+	Cache int
+	Log   *slog.Logger
 }
 
 // Writer is a feed that the database lists.
@@ -73,7 +75,10 @@ type writer struct {
 
 // Open opens a database and looks at what its feeds hold. It appends the header to an empty local feed.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	entries, err := lru.New[Version, *Entry](8192)
+	if cfg.Cache == 0 {
+		cfg.Cache = 8192
+	}
+	entries, err := lru.New[Version, *Entry](cfg.Cache)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func openHypha(ctx context.Context, source hypercore.Key, store Store, s Setting
 }
 
 func (h *hypha) start(ctx context.Context, s Settings) (err error) {
-	h.db, err = hyperdb.Open(ctx, hyperdb.Config{Source: h.source, Open: h.openWriter, OnWriter: h.feeds.Add, Log: h.log})
+	h.db, err = hyperdb.Open(ctx, hyperdb.Config{Source: h.source, Open: h.openWriter, OnWriter: h.feeds.Add, Cache: 64, Log: h.log})
 	if err != nil {
 		return err
 	}
