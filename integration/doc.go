@@ -71,7 +71,7 @@
 // Not fuzzed: bbolt's file format, which is bbolt's (drive/boltview; each value in it is sealed, and those are fuzzed), the requests that go-fuse decodes,
 // and JSON that encoding/json alone decodes out of the pipe between a command and the node it starts.
 //
-// # Longer runs
+// # Load
 //
 // HYPHAFS_TEST_LOAD, a duration such as 10m, is how long the 64 processes of TestLoad work; from 5m on the node's memory must have become flat. GOMAXPROCS=1 go test
 // -p 1 -timeout 60m ./... runs everything, the built binary and its clients included, with one thread for Go code.

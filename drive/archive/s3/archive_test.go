@@ -224,14 +224,14 @@ func TestTwoInstances(t *testing.T) {
 			for seq := range source.Len() {
 				if seq%10 < 4 || seq%2 == uint64(i) { // four of ten at both, the others at one
 					give(t, source, f, seq)
-					time.Sleep(500 * time.Microsecond)
+					time.Sleep(500 * time.Microsecond) // so that both are at work when the server dies
 				}
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // in the middle of that
 	server.Kill()
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond) // in which they find nobody
 	server.Restart(t)
 	tasks.Wait()
 	for i, in := range two {
@@ -443,7 +443,7 @@ func TestInstance(t *testing.T) {
 	}
 	for seq := from; seq < from+400; seq++ {
 		give(t, source, f, seq)
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // so that it is killed while there is something left to give
 	}
 	if err := in.Flush(t.Context()); err != nil {
 		t.Fatal(err)
