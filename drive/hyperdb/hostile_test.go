@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -90,5 +91,79 @@ func TestCrowdedTrieIsRefused(t *testing.T) {
 	}
 	if _, err := decodeTrie(tr.encode(), 1); !errors.Is(err, ErrBadEntry) {
 		t.Error(err)
+	}
+}
+
+// TestPointersTwice: pointers that are there twice count once, also where only the bounds are checked.
+func TestPointersTwice(t *testing.T) {
+	tr := make(trie, 2*maxShared)
+	for i := range tr {
+		tr[i] = link{0, 1, pointer{0, uint64(i%maxShared) + 1}}
+	}
+	if err := checkTrie(tr.encode(), 1, func(link) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	tr = append(tr, link{0, 1, pointer{0, maxShared + 1}})
+	if err := checkTrie(tr.encode(), 1, func(link) error { return nil }); !errors.Is(err, ErrBadEntry) {
+		t.Error(err)
+	}
+}
+
+// TestFalsePointerDisplacesNothing: a writer points to blocks of another that are elsewhere in the tree, or nowhere; the good pointers beside them stay.
+func TestFalsePointerDisplacesNothing(t *testing.T) {
+	c := newCrowd(t, 3)
+	c.write(2)
+	for _, key := range []string{"elsewhere", "f"} {
+		if _, err := c.nodes[1].db.Batch(t.Context(), []Op{{Key: key, Value: []byte("v")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.exchange()
+	n, liar := c.nodes[0], c.nodes[2]
+	honest := c.nodes[1].local
+	liar.db.crowded = 1 << 20
+	if _, err := liar.db.Batch(t.Context(), []Op{{Key: fmt.Sprintf("f/%x", liar.local[:3]), Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	log := liar.log(liar.local)
+	last := &log.blocks[len(log.blocks)-1]
+	raw, err := decodeEntry(*last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := decodeTrie(raw.trie, maxFeeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var good link
+	feed := slices.Index(liar.db.list, honest)
+	for _, l := range tr {
+		if l.feed == feed && l.digit != end && l.position >= 32 && l.seq > good.seq {
+			good = l
+		}
+	}
+	if good.seq == 0 {
+		t.Fatalf("no pointer to %v in %v", honest, tr)
+	}
+	length := n.log(honest).limit
+	for _, seq := range []uint64{length - 1, length - 2, length + 5, 1 << 40} {
+		tr.add(int(good.position), good.digit, pointer{feed, seq})
+	}
+	raw.trie = tr.encode()
+	*last = raw.encode()
+	c.exchange()
+	n.db.crowded = 0
+	key := ""
+	for i := 0; key == "" || path(key, true)[good.position] == good.digit; i++ {
+		key = fmt.Sprintf("f/%d", i)
+	}
+	if _, err := n.db.Batch(t.Context(), []Op{{Key: key, Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	written := n.db.local.head
+	if !slices.ContainsFunc(written.walked().trie, func(l link) bool {
+		return written.list[l.feed] == honest && l.seq == good.seq && l.position == good.position && l.digit == good.digit
+	}) {
+		t.Errorf("the pointer to block %d is gone: %v", good.seq, written.walked().trie)
 	}
 }

@@ -18,7 +18,7 @@ type Op struct {
 }
 
 // Batch writes ops to the local feed as one append under one signature and returns the position of the first. Each entry's
-// trie is byte-equal to hyperdb 3.5.0's, up to the order of pointers under one value.
+// trie is byte-equal to hyperdb 3.5.0's, up to the order of pointers under one value, as long as there are few of them (doc.go).
 func (db *DB) Batch(ctx context.Context, ops []Op) (first uint64, err error) {
 	ops = slices.Clone(ops)
 	for i, op := range ops {
@@ -242,9 +242,8 @@ func (w *walk) keep(i int, digit byte, v Version) {
 // crowded is how many pointers stand under one value before thin looks at them.
 const crowded = 8
 
-// thin drops, where more than crowded pointers stand under one value, those to an entry that is older than another one of the same feed there. hyperdb keeps them: where several
-// write at once a put finds heads that point to older and to newer entries of the same writers, and takes over all, so that tries would grow without
-// end and become too long to be read. What an entry leads to, the next one of its feed in the same part of the tree leads to as well, or has overwritten.
+// thin drops, where more than crowded pointers stand under one value, those to an entry that is older than another one of the same feed there (doc.go). Heads of several that write at once
+// point to older and to newer entries of the same writers, and the walk takes over all.
 func (w *walk) thin() {
 	kept := w.trie[:0]
 	for rest := w.trie; len(rest) > 0; {
