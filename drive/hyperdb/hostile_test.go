@@ -167,3 +167,44 @@ func TestFalsePointerDisplacesNothing(t *testing.T) {
 		t.Errorf("the pointer to block %d is gone: %v", good.seq, written.walked().trie)
 	}
 }
+
+// TestFalsePointersSpoilNoEntry: two writers point to blocks that are not there, one to come from the writer itself, others so many that a put that takes over all would be refused by
+// every reader.
+func TestFalsePointersSpoilNoEntry(t *testing.T) {
+	for name, c := range map[string]struct {
+		positions int
+		pointers  uint64 // under a value
+	}{"ahead": {1, 0}, "under one value": {1, maxShared * 2 / 3}, "in all": {32, maxShared * 2 / 5}} {
+		t.Run(name, func(t *testing.T) {
+			n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
+			n.open(t, n.local, hypercore.Key{})
+			for i := range uint64(2) {
+				evil, tr := n.log(hypercore.Key{byte(2 + i)}), trie{}
+				for position := range int32(c.positions) {
+					for digit := range byte(end) {
+						for k := range c.pointers {
+							tr = append(tr, link{position, digit, pointer{2, 1<<40 + c.pointers*i + k}})
+						}
+						tr = append(tr, link{position, digit, pointer{1, 1 << 40}})
+					}
+				}
+				r := rawEntry{key: "a/b", trie: tr.encode(), clock: []uint64{2, 0}, inflate: 1, feeds: []hypercore.Key{evil.key, n.local, {9}}}
+				evil.blocks, evil.limit = [][]byte{header, r.encode()}, 2
+				if err := n.db.Authorize(t.Context(), evil.key); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := n.db.Entry(evil.key, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seq, err := n.db.Batch(t.Context(), []Op{{Key: "a/c", Value: []byte("v")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.db.entries.Purge()
+			if _, err := n.db.Entry(n.local, seq); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -232,8 +232,11 @@ func (w *walk) keepOthers(i int, digit byte, head *Entry, at trie) {
 	}
 }
 
-// keep adds a pointer to v, if our list names its feed.
+// keep adds a pointer to v, if our list names its feed. What somebody says of a block of ours that is not written yet would make the new entry one that readers refuse.
 func (w *walk) keep(i int, digit byte, v Version) {
+	if v.Feed == w.entry.Feed && v.Seq >= w.entry.Seq {
+		return
+	}
 	if at, ok := w.batch.positions[v.Feed]; ok {
 		w.trie.add(i, digit, pointer{at, v.Seq})
 	}
@@ -256,42 +259,63 @@ func (w *walk) thin() {
 		if len(under) > w.batch.db.crowded {
 			under = w.newest(under)
 		}
+		if len(under) > maxShared {
+			under = w.leading(under)
+			under = under[:min(len(under), maxShared)]
+		}
 		kept = append(kept, under...)
+	}
+	if len(kept) > maxPointers {
+		kept = w.leading(kept)
+		kept = kept[:min(len(kept), maxPointers)]
 	}
 	w.trie = kept
 }
 
+// leading is what of t leads somewhere now: other writers' false pointers must not make ours an entry that readers refuse.
+func (w *walk) leading(t trie) trie {
+	return slices.DeleteFunc(t, func(l link) bool {
+		_, ok := w.line(l)
+		return !ok
+	})
+}
+
 // newest is thin for the pointers under one value. Only an entry that is here and stands where the pointer is displaces others: a
-// false pointer of somebody hides nothing. Behind the end of a path it displaces its own key alone.
+// false pointer of somebody hides nothing.
 func (w *walk) newest(under trie) trie {
-	type line struct {
-		feed int
-		key  string // of those behind the end
-	}
-	lineOf := func(l link) (line, bool) {
-		e := w.batch.follow(w.entry, l.pointer)
-		if e == nil {
-			return line{}, false
-		}
-		i, way := int(l.position), e.walked()
-		if i >= len(way.path) || way.path[i] != l.digit || !bytes.Equal(way.path[:i], w.path[:i]) {
-			return line{}, false
-		}
-		if l.digit == end {
-			return line{l.feed, e.Key}, true
-		}
-		return line{feed: l.feed}, true
-	}
 	newest := map[line]uint64{}
 	for _, l := range under {
-		if of, ok := lineOf(l); ok {
+		if of, ok := w.line(l); ok {
 			newest[of] = max(newest[of], l.seq)
 		}
 	}
 	return slices.DeleteFunc(under, func(l link) bool {
-		of, ok := lineOf(l)
+		of, ok := w.line(l)
 		return ok && l.seq < newest[of]
 	})
+}
+
+// line is the entries under one value of which each makes those before it superfluous: those of a feed, and behind the end of a path those of a key.
+type line struct {
+	feed int
+	key  string // of those behind the end
+}
+
+// line returns the line of the entry that l leads to, if that is here, good, and where l says.
+func (w *walk) line(l link) (of line, ok bool) {
+	e := w.batch.follow(w.entry, l.pointer)
+	if e == nil {
+		return line{}, false
+	}
+	i, way := int(l.position), e.walked()
+	if i >= len(way.path) || way.path[i] != l.digit || !bytes.Equal(way.path[:i], w.path[:i]) {
+		return line{}, false
+	}
+	of.feed = l.feed
+	if l.digit == end {
+		of.key = e.Key
+	}
+	return of, true
 }
 
 // follow returns the entry that a pointer of e names, or nil if it is not here or no good: a broken pointer hides
