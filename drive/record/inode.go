@@ -79,12 +79,7 @@ func (d *inodeDecoder) field(f field) (bool, error) {
 	case protowire.VarintType:
 		return d.number(f)
 	case protowire.Fixed64Type:
-		times := map[protowire.Number]*int64{6: &n.Atime, 9: &n.Mtime, 10: &n.Ctime, 11: &n.Btime}
-		if t := times[f.number]; t != nil {
-			*t = int64(f.num)
-			return true, nil
-		}
-		return false, nil
+		return d.time(f), nil
 	}
 	switch f.number {
 	case 5:
@@ -108,6 +103,24 @@ func (d *inodeDecoder) field(f field) (bool, error) {
 		return true, d.page(f.bytes)
 	}
 	return history(f, &n.Stamp, &n.Replaces)
+}
+
+// time takes in a time, in ns since 1970.
+func (d *inodeDecoder) time(f field) bool {
+	n := d.inode
+	switch f.number {
+	case 6:
+		n.Atime = int64(f.num)
+	case 9:
+		n.Mtime = int64(f.num)
+	case 10:
+		n.Ctime = int64(f.num)
+	case 11:
+		n.Btime = int64(f.num)
+	default:
+		return false
+	}
+	return true
 }
 
 func (d *inodeDecoder) number(f field) (bool, error) {
