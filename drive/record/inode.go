@@ -3,6 +3,7 @@ package record
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -189,13 +190,16 @@ func (d *inodeDecoder) xattr(b []byte) error {
 	return err
 }
 
-// extents gives each extent its feed.
+// extents gives each extent its feed. Those of no blocks, which say nothing, are left out: nodes of November 2026 wrote some.
 func (d *inodeDecoder) extents() error {
 	for i, at := range d.at {
 		if at >= uint64(len(d.feeds)) {
 			return fmt.Errorf("extent in content feed %d of %d: %w", at, len(d.feeds), ErrInvalid)
 		}
 		d.inode.Extents[i].Feed = d.feeds[at]
+	}
+	if d.inode.Extents = slices.DeleteFunc(d.inode.Extents, func(e Extent) bool { return e.Count == 0 }); len(d.inode.Extents) == 0 {
+		d.inode.Extents = nil
 	}
 	return nil
 }
