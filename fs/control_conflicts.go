@@ -94,7 +94,7 @@ func (t *tree) conflictsBelow(ctx context.Context, path string) ([]item, error) 
 }
 
 const (
-	keepHelp = "Makes the kept version beside it the file's content. The content the file has now is replaced.\n" +
+	keepHelp = "Makes the file the kept version beside it: content, mode and extended attributes. What the file is now is replaced.\n" +
 		"To do so touch this file, or write keep into it.\n"
 	dropHelp = "Forgets the kept version beside it. The file stays as it is.\n" +
 		"To do so touch this file, or write drop into it.\n"
