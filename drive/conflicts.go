@@ -13,7 +13,7 @@ import (
 	"hyphafs.org/hyphafs/drive/view"
 )
 
-// Conflicts lists the kept heads of files, by path and time. Directories have none: only their times and modes can differ.
+// Conflicts lists the kept heads of files, by path and time, that differ from the file in more than times. Directories have none: only their times and modes can differ.
 func (d *Drive) Conflicts(context.Context) ([]Conflict, error) { return d.conflicts() }
 
 func (d *Drive) conflicts() ([]Conflict, error) {
@@ -23,7 +23,7 @@ func (d *Drive) conflicts() ([]Conflict, error) {
 	}
 	var out []Conflict
 	for _, k := range kept {
-		if k.Inode.Kind == record.Dir {
+		if k.Inode.Kind == record.Dir || k.Same {
 			continue
 		}
 		at, err := d.pathOf(k.ID)

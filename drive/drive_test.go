@@ -166,6 +166,41 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+// TestTimesAreNoConflict: what was touched on two nodes is nothing to decide, and the next change ends both heads.
+func TestTimesAreNoConflict(t *testing.T) {
+	a, b := twoNodes(t)
+	f, g := a.put(record.Root, "f", "same"), a.put(record.Root, "g", "same")
+	a.publishNow()
+	exchange(t, a, b)
+	for _, w := range []*world{a, b} {
+		for _, id := range []record.ID{f, g} {
+			now := w.cfg.Now()
+			if _, err := w.SetAttr(t.Context(), id, AttrChange{Mtime: &now}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.publishNow()
+	}
+	exchange(t, a, b)
+	a.put(record.Root, "f", "changed")
+	if err := b.Remove(t.Context(), record.Root, "g", false); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, w := range []*world{a, b} {
+			if cs, err := w.Conflicts(t.Context()); len(cs) != 0 || err != nil {
+				t.Errorf("%+v %v", cs, err)
+			}
+		}
+		a.publishNow()
+		b.publishNow()
+		exchange(t, a, b)
+	}
+	if a.tree() != b.tree() || strings.Contains(a.tree(), "/g ") {
+		t.Errorf("the deleted file is back, or the nodes differ\n%s\n%s", a.tree(), b.tree())
+	}
+}
+
 // TestConflictOfAttributes: two heads that hold the same bytes differ all the same, and keep takes all of the kept one.
 func TestConflictOfAttributes(t *testing.T) {
 	a, b := twoNodes(t)
