@@ -13,7 +13,7 @@ import (
 	"hyphafs.org/hyphafs/drive/view"
 )
 
-// Conflicts lists the kept heads of files, by path and time. Directories have none: only their times and modes can differ.
+// Conflicts lists the kept heads of files, by path and time, that differ from the file in more than times. Directories have none: only their times and modes can differ.
 func (d *Drive) Conflicts(context.Context) ([]Conflict, error) { return d.conflicts() }
 
 func (d *Drive) conflicts() ([]Conflict, error) {
@@ -23,7 +23,7 @@ func (d *Drive) conflicts() ([]Conflict, error) {
 	}
 	var out []Conflict
 	for _, k := range kept {
-		if k.Inode.Kind == record.Dir {
+		if k.Inode.Kind == record.Dir || k.Same {
 			continue
 		}
 		at, err := d.pathOf(k.ID)
@@ -83,13 +83,14 @@ func (d *Drive) keptHead(c Conflict) (view.Kept, error) {
 	return view.Kept{}, fmt.Errorf("conflict in %s: %w", c.Path, ErrNotExist)
 }
 
-// KeepConflict makes the kept head the file's content; what the file holds now is replaced by it.
+// KeepConflict makes the file what the kept head says, content, mode, owner and attributes; what the file is now is replaced by it.
 func (d *Drive) KeepConflict(_ context.Context, c Conflict) error {
 	return d.resolve(c, func(in *inode, k view.Kept, f *frame) {
 		rec := k.Inode
 		f.cut(in.id, run{0, 1 << 62})
 		in.present, in.pages, in.unpublished = nil, nil, nil
 		in.rec.Size, in.rec.Extents, in.rec.Pages, in.rec.Target, in.rec.Mtime = rec.Size, rec.Extents, rec.Pages, rec.Target, rec.Mtime
+		in.rec.Mode, in.rec.UID, in.rec.GID, in.rec.Owner, in.rec.Xattrs, in.rec.Unknown = rec.Mode, rec.UID, rec.GID, rec.Owner, rec.Xattrs, rec.Unknown
 	})
 }
 

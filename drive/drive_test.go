@@ -2,6 +2,7 @@ package drive
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -161,6 +162,81 @@ func TestConflicts(t *testing.T) {
 	for _, w := range []*world{a, b} {
 		if cs, err := w.Conflicts(t.Context()); len(cs) != 0 || err != nil {
 			t.Errorf("%+v %v", cs, err)
+		}
+	}
+}
+
+// TestTimesAreNoConflict: what was touched on two nodes is nothing to decide, and the next change ends both heads.
+func TestTimesAreNoConflict(t *testing.T) {
+	a, b := twoNodes(t)
+	f, g := a.put(record.Root, "f", "same"), a.put(record.Root, "g", "same")
+	a.publishNow()
+	exchange(t, a, b)
+	for _, w := range []*world{a, b} {
+		for _, id := range []record.ID{f, g} {
+			now := w.cfg.Now()
+			if _, err := w.SetAttr(t.Context(), id, AttrChange{Mtime: &now}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.publishNow()
+	}
+	exchange(t, a, b)
+	a.put(record.Root, "f", "changed")
+	if err := b.Remove(t.Context(), record.Root, "g", false); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, w := range []*world{a, b} {
+			if cs, err := w.Conflicts(t.Context()); len(cs) != 0 || err != nil {
+				t.Errorf("%+v %v", cs, err)
+			}
+		}
+		a.publishNow()
+		b.publishNow()
+		exchange(t, a, b)
+	}
+	if a.tree() != b.tree() || strings.Contains(a.tree(), "/g ") {
+		t.Errorf("the deleted file is back, or the nodes differ\n%s\n%s", a.tree(), b.tree())
+	}
+}
+
+// TestConflictOfAttributes: two heads that hold the same bytes differ all the same, and keep takes all of the kept one.
+func TestConflictOfAttributes(t *testing.T) {
+	a, b := twoNodes(t)
+	id := a.put(record.Root, "f", "same")
+	a.publishNow()
+	exchange(t, a, b)
+	for i, w := range []*world{a, b} {
+		mode := []uint32{0600, 0755}[i]
+		if _, err := w.SetAttr(t.Context(), id, AttrChange{Mode: &mode}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.SetXattr(t.Context(), id, "user.by", fmt.Append(nil, mode), 0); err != nil {
+			t.Fatal(err)
+		}
+		w.publishNow()
+	}
+	exchange(t, a, b)
+	cs, err := a.Conflicts(t.Context())
+	if err != nil || len(cs) != 1 {
+		t.Fatalf("%+v %v", cs, err)
+	}
+	before, err := a.Attr(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.KeepConflict(t.Context(), cs[0]); err != nil {
+		t.Fatal(err)
+	}
+	a.publishNow()
+	exchange(t, a, b)
+	want := uint32(0600 ^ 0755 ^ before.Mode) // the other's
+	for _, w := range []*world{a, b} {
+		attr, err := w.Attr(t.Context(), id)
+		by, err2 := w.Xattr(t.Context(), id, "user.by")
+		if err := errors.Join(err, err2); err != nil || attr.Mode != want || string(by) != fmt.Sprint(want) {
+			t.Errorf("mode %o, user.by %s, %v; want %o of both", attr.Mode, by, err, want)
 		}
 	}
 }

@@ -94,36 +94,40 @@ func (t *tree) conflictsBelow(ctx context.Context, path string) ([]item, error) 
 }
 
 const (
-	keepHelp = "Makes the kept version beside it the file's content. The content the file has now is replaced.\n" +
+	keepHelp = "Makes the file the kept version beside it: content, mode and extended attributes. What the file is now is replaced.\n" +
 		"To do so touch this file, or write keep into it.\n"
 	dropHelp = "Forgets the kept version beside it. The file stays as it is.\n" +
 		"To do so touch this file, or write drop into it.\n"
 )
+
+// headNow returns the head of the file at path that has that name now; without a name, the only one. The kernel holds on to what it looked up, so the
+// node of a name may be older than the head that has the name.
+func (t *tree) headNow(ctx context.Context, path, name string) (drive.Conflict, error) {
+	all, err := t.drive.Conflicts(ctx)
+	if err != nil {
+		return drive.Conflict{}, err
+	}
+	list := heads(all, path)
+	for _, h := range list {
+		if h.name == name || name == "" && len(list) == 1 {
+			return h.conflict, nil
+		}
+	}
+	return drive.Conflict{}, drive.ErrNotExist
+}
 
 // headItems are the kept heads of the file at path and what can be done to them: keep and drop when there is one head, and for
 // each of several <head>.keep and <head>.drop.
 func (t *tree) headItems(path string, list []head) []item {
 	var items []item
 	for _, h := range list {
-		prefix := ""
-		if len(list) > 1 {
-			prefix = h.name + "."
-		}
-		find := func(ctx context.Context) (drive.Conflict, error) {
-			all, err := t.drive.Conflicts(ctx)
-			if err != nil {
-				return drive.Conflict{}, err
-			}
-			for _, c := range all {
-				if c.ID == h.conflict.ID && c.Version == h.conflict.Version {
-					return c, nil
-				}
-			}
-			return drive.Conflict{}, drive.ErrNotExist
+		prefix, chosen := h.name+".", h.name
+		if len(list) == 1 {
+			prefix, chosen = "", ""
 		}
 		act := func(do func(context.Context, drive.Conflict) error) func(context.Context) error {
 			return func(ctx context.Context) error {
-				c, err := find(ctx)
+				c, err := t.headNow(ctx, path, chosen)
 				if err != nil {
 					return err
 				}
@@ -135,7 +139,7 @@ func (t *tree) headItems(path string, list []head) []item {
 			}
 		}
 		items = append(items,
-			headItem(h.name, find),
+			headItem(h.name, func(ctx context.Context) (drive.Conflict, error) { return t.headNow(ctx, path, h.name) }),
 			intentItem(prefix+"keep", "keep", keepHelp, act(t.drive.KeepConflict)),
 			intentItem(prefix+"drop", "drop", dropHelp, act(t.drive.DropConflict)),
 		)

@@ -228,4 +228,19 @@ func TestConflicts(t *testing.T) {
 	if got := read(t, filepath.Join(m.dir, "b.txt")); got != "ours" {
 		t.Errorf("after drop the file reads %q", got)
 	}
+	// Another head takes the place of one whose names the kernel knows.
+	write(t, filepath.Join(m.dir, "again"), "ours")
+	m.ask(order{Op: "conflict", Path: "again", Node: "laptop-11111111", Time: when, Data: []byte("first")})
+	held, err := os.Open(filepath.Join(base, "again/keep"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	m.ask(order{Op: "conflict", Path: "again", Node: "laptop-11111111", Time: when.Add(time.Second), Data: []byte("second")})
+	if out, err := sh(base, "touch again/laptop-11111111-20260102T030405Z.drop && touch again/keep && test ! -e again"); err != nil {
+		t.Errorf("keep of the second head: %v: %s", err, out)
+	}
+	if got := read(t, filepath.Join(m.dir, "again")); got != "second" {
+		t.Errorf("after keep of the second head the file reads %q", got)
+	}
 }

@@ -44,6 +44,9 @@ func (p *program) mount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if names, err := os.ReadDir(dir); err == nil && len(names) > 0 {
+		fmt.Fprintf(p.stderr, "hyphafs: %s is not empty; what is in it is hidden until it is unmounted\n", args[0])
+	}
 	s.Mount, s.ReadOnly, s.ShowControl, s.Options = dir, opts.readOnly, opts.showControl, opts.kernel
 	return p.withPassphrase(c, s, func(pass []byte) error {
 		if c.Bool("foreground") {

@@ -33,13 +33,13 @@
 // written to the file that --passphrase-file names, which must not exist, with mode 0600. A weak one that is given is refused with the reason.
 //
 // A sign-in on which a --peer can be reached asks that peer, before anything is written, whether it knows this Hypha; if all that answer do not, the
-// passphrase or the domain is wrong.
+// passphrase or the domain is wrong. If none answers, it says that neither could be checked.
 //
 // # Peers
 //
 // --peer and --listen name a transport: tcp://host:port, ws://host:port and, to connect, wss://host. A WebSocket goes to /hypha/<read key>, which is added, through the proxies
 // that the environment names. ws:// tells the read key to whoever sees the traffic (package ws); a node that dials it beyond this machine says so. A peer that has no room for more of this
-// Hypha is shown with the reason, and sync --peer fails with it.
+// Hypha is shown with the reason, and sync --peer fails with it. A --peer that cannot be reached is shown with the reason as well; sync --peer waits for it, and says so after some seconds.
 //
 // # The always-on node
 //
@@ -58,7 +58,7 @@
 //
 // mount starts the node in the background, in a session of its own, and returns when the mount answers, or with the node's error; the node logs to
 // STATE/log. With --foreground it stays, logs to standard error and prints "ready DIR". SIGTERM, SIGINT, SIGHUP, umount and fusermount3 -u all end
-// a node in order: unmount, publish, make durable. While files are in use, umount refuses with exit code 6; a signal detaches the mount. A mount
+// a node in order: unmount, publish, make durable. While files are in use, umount refuses with exit code 6; a signal detaches the mount. A mount over files hides them, and says so. A mount
 // that a crash left dead is cleaned by the next mount, or by umount.
 //
 // A state directory that was moved, copied or restored from a backup may be an older copy of itself, whose node would sign other blocks for places of its feeds that are taken. A stamp

@@ -13,7 +13,7 @@
 //
 // # Merge rules (DESIGN 4)
 //
-//  1. Several live heads of an inode: the greatest stamp is shown, the others are kept (Conflicts).
+//  1. Several live heads of an inode: the greatest stamp is shown, the others are kept (Conflicts). One that differs in times only is replaced by the next change.
 //  2. Several live inodes at one name: the greatest stamp keeps the name, the others appear as "name (conflict, <node> <date>).ext". Directories
 //     among them are shown as one; the greatest stamp stands for all (members).
 //  3. A directory has one place: of its live entries the greatest. The others are hidden, and count again when it goes. An inode that any

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func (v *View) SetWriters(feeds []hypercore.Key) error {
 type InodeState struct {
 	record.Inode
 	Version  record.Version   // of the head shown
-	Replaces []record.Version // what a change of what is shown replaces: the head shown, and deletions that lost against it
+	Replaces []record.Version // what a change of what is shown replaces: the head shown, heads that differ from it in times only, and deletions that lost against it
 	Kept     int              // further live heads
 	Counts
 }
@@ -158,7 +159,7 @@ func (t *txn) inodeState(id record.ID) (s InodeState, err error) {
 	}
 	s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(&a.heads)-1, 0), Replaces: make([]record.Version, 0, len(a.heads.heads))}
 	for _, x := range a.heads.heads {
-		if x.version == o.version || x.record.Removed {
+		if x.version == o.version || x.record.Removed || sameButTimes(x.record, o.record) {
 			s.Replaces = append(s.Replaces, x.version)
 		}
 	}
@@ -406,6 +407,16 @@ type Kept struct {
 	ID      record.ID
 	Version record.Version
 	Inode   record.Inode
+	Same    bool // only its times differ from those of the head shown: nobody needs to decide anything
+}
+
+// sameButTimes says whether two heads of an inode show the same file, times aside.
+func sameButTimes(a, b *record.Inode) bool {
+	timeless := func(n record.Inode) []byte {
+		n.Atime, n.Mtime, n.Ctime, n.Stamp, n.Replaces = 0, 0, 0, record.Stamp{}, nil
+		return n.Encode()
+	}
+	return bytes.Equal(timeless(*a), timeless(*b))
 }
 
 // Conflicts returns every kept head, in no order.
@@ -420,7 +431,7 @@ func (v *View) Conflicts() (kept []Kept, err error) {
 			shown, _, _ := h.winner(inodes)
 			for _, o := range h.heads {
 				if !o.record.Removed && o.version != shown.version {
-					kept = append(kept, Kept{id, o.version, *o.record})
+					kept = append(kept, Kept{id, o.version, *o.record, sameButTimes(o.record, shown.record)})
 				}
 			}
 			return true, nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"hyphafs.org/hyphafs/auth"
@@ -131,6 +133,11 @@ func (n *Node) status() (status.Status, error) {
 	}
 	n.mu.Lock()
 	s.Listen = append(s.Listen, n.listen...)
+	for _, url := range slices.Sorted(maps.Keys(n.dials)) {
+		if !slices.ContainsFunc(s.Peers, func(p status.Peer) bool { return p.URL == url }) {
+			s.Unconnected = append(s.Unconnected, status.Unconnected{URL: url, Reason: fault.OneLine(n.dials[url].Error())})
+		}
+	}
 	n.mu.Unlock()
 	return s, n.describeDrive(&s)
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 
 	"hyphafs.org/hyphafs/auth"
@@ -35,7 +34,7 @@ type identity struct {
 
 // identify derives the keys and opens those of the node, or makes them for a new node. A passphrase or domain that do not open the node are WrongPassphrase, and
 // nothing was changed then. The caller wipes the result.
-func identify(ctx context.Context, s *Settings, pass []byte, log *slog.Logger) (*identity, error) {
+func identify(ctx context.Context, s *Settings, pass []byte) (*identity, error) {
 	derived, err := auth.Derive(ctx, s.Config.Domain, auth.NewSecret(pass))
 	if err != nil {
 		return nil, err
@@ -43,7 +42,7 @@ func identify(ctx context.Context, s *Settings, pass []byte, log *slog.Logger) (
 	debug.FreeOSMemory() // scrypt took 128 MiB
 	id := &identity{Identity: derived}
 	if s.New {
-		err = id.create(ctx, s, log)
+		err = id.create(ctx, s)
 	} else {
 		err = id.open(*s)
 	}
@@ -55,7 +54,7 @@ func identify(ctx context.Context, s *Settings, pass []byte, log *slog.Logger) (
 }
 
 // create makes the node's own keys and makes the node exist. A sign-in without a peer asks the domain for one, which s has then.
-func (id *identity) create(ctx context.Context, s *Settings, log *slog.Logger) error {
+func (id *identity) create(ctx context.Context, s *Settings) error {
 	if _, err := s.State.Config(); !errors.Is(err, state.ErrNoNode) {
 		return fault.New(fault.Busy, "try again", "a node appeared in %s meanwhile", s.State)
 	}
@@ -70,8 +69,12 @@ func (id *identity) create(ctx context.Context, s *Settings, log *slog.Logger) e
 				return err
 			}
 		}
-		if err := probe(ctx, id.Source, s.Config.Peers, log); err != nil {
+		unchecked, err := probe(ctx, id.Source, s.Config.Peers)
+		if err != nil {
 			return err
+		}
+		if unchecked != "" {
+			id.notice = unchecked
 		}
 		if id.writer, err = auth.NewWriterKey(rand.Reader); err != nil {
 			return err

@@ -60,15 +60,16 @@ type Node struct {
 	cancel   context.CancelFunc
 	stamped  atomic.Bool // the stamp in the state directory is of this run
 
-	mu     sync.Mutex // guards what follows
-	listen []string   // URLs with the real ports
+	mu     sync.Mutex       // guards what follows
+	listen []string         // URLs with the real ports
+	dials  map[string]error // by the URL of a peer that this node connects to, why the last connection did not come about or ended
 }
 
 // open opens the store of s and joins the parts; nothing runs yet.
 func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Node, error) {
 	n := &Node{
 		settings: s, log: log, identity: id, manager: sdnotify.FromEnv(os.Getenv, log), started: time.Now(),
-		newPeer: make(chan struct{}, 1), approved: make(chan struct{}), stopped: make(chan struct{}),
+		newPeer: make(chan struct{}, 1), approved: make(chan struct{}), stopped: make(chan struct{}), dials: map[string]error{},
 	}
 	doubt, err := n.doubt()
 	if err != nil {
@@ -152,6 +153,19 @@ func (n *Node) join() (err error) {
 	return err
 }
 
+// errConnecting stands for the reason while the first connection to a peer is being made.
+var errConnecting = errors.New("connecting")
+
+// dialled notes why the connection to the peer at url did not come about or ended; nil: the peer took its leave.
+func (n *Node) dialled(url string, why error) {
+	if why == nil {
+		why = errors.New("the peer ended the connection")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dials[url] = why
+}
+
 // urlOf names a peer for people.
 func (n *Node) urlOf(peer replication.PeerID) string {
 	for _, p := range n.peers.Peers() {
@@ -224,7 +238,7 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 			s.State.Abandon()
 		}
 	}()
-	id, err := identify(ctx, &s, pass, log)
+	id, err := identify(ctx, &s, pass)
 	if err != nil {
 		return err
 	}

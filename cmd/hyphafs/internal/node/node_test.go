@@ -43,7 +43,7 @@ func running(t *testing.T, s Settings) *Node {
 	if err := s.State.Make(); err != nil {
 		t.Fatal(err)
 	}
-	id, err := identify(t.Context(), &s, []byte(pass), log)
+	id, err := identify(t.Context(), &s, []byte(pass))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -17,27 +16,30 @@ import (
 // probeTime is how long a sign-in waits for a peer to answer.
 const probeTime = 5 * time.Second
 
-// probe asks peers whether they know the Hypha of source. It fails with WrongPassphrase when some answer and none of them knows it; peers that cannot be reached
-// say nothing.
-func probe(ctx context.Context, source hypercore.Key, peers []string, log *slog.Logger) error {
-	var strangers []string
+// probe asks peers whether they know the Hypha of source. It fails with WrongPassphrase when some answer and none of them knows it; when none can be reached, notice
+// says so and what that means.
+func probe(ctx context.Context, source hypercore.Key, peers []string) (notice string, err error) {
+	var strangers, unreached []string
 	for _, peer := range peers {
 		known, err := probeOne(ctx, source, peer)
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return "", ctx.Err()
 		case err != nil:
-			log.Warn("peer not reached", "peer", peer, "err", err)
+			unreached = append(unreached, fmt.Sprintf("%s (%s)", peer, fault.OneLine(err.Error())))
 		case known:
-			return nil
+			return "", nil
 		default:
 			strangers = append(strangers, peer)
 		}
 	}
-	if len(strangers) == 0 {
-		return nil
+	switch {
+	case len(strangers) > 0:
+		return "", fault.New(fault.WrongPassphrase, "check both, and the address", "no Hypha of this domain and passphrase at %s: wrong passphrase or domain", strings.Join(strangers, ", "))
+	case len(unreached) > 0:
+		return "no peer answers, so passphrase and domain could not be checked: " + strings.Join(unreached, ", ") + "; the node keeps trying, see hyphafs status", nil
 	}
-	return fault.New(fault.WrongPassphrase, "check both, and the address", "no Hypha of this domain and passphrase at %s: wrong passphrase or domain", strings.Join(strangers, ", "))
+	return "", nil
 }
 
 // probeOne reports whether peer shakes hands for source; an error says that it did not answer at all.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 
@@ -63,23 +64,24 @@ func TestProbe(t *testing.T) {
 	if err := nobody.Close(); err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.DiscardHandler)
 	for name, c := range map[string]struct {
 		source hypercore.Key
 		peers  []string
 		want   fault.Code
+		notice string // in what the person is told
 	}{
-		"known":                  {source, []string{knows}, fault.Done},
-		"another passphrase":     {other, []string{knows}, fault.WrongPassphrase},
-		"known, ws":              {source, []string{knowsToo}, fault.Done},
-		"other passphrase, ws":   {other, []string{knowsToo}, fault.WrongPassphrase},
-		"nobody to ask":          {other, nil, fault.Done},
-		"nobody answers":         {other, []string{gone, goneToo, "nonsense"}, fault.Done},
-		"one answers, knows":     {source, []string{gone, knows}, fault.Done},
-		"one answers, knows not": {other, []string{gone, knows}, fault.WrongPassphrase},
+		"known":                  {source, []string{knows}, fault.Done, ""},
+		"another passphrase":     {other, []string{knows}, fault.WrongPassphrase, ""},
+		"known, ws":              {source, []string{knowsToo}, fault.Done, ""},
+		"other passphrase, ws":   {other, []string{knowsToo}, fault.WrongPassphrase, ""},
+		"nobody to ask":          {other, nil, fault.Done, ""},
+		"nobody answers":         {other, []string{gone, goneToo, "nonsense"}, fault.Done, "could not be checked: " + gone},
+		"one answers, knows":     {source, []string{gone, knows}, fault.Done, ""},
+		"one answers, knows not": {other, []string{gone, knows}, fault.WrongPassphrase, ""},
 	} {
-		if err := probe(t.Context(), c.source, c.peers, log); fault.CodeOf(err) != c.want {
-			t.Errorf("%s: %v", name, err)
+		notice, err := probe(t.Context(), c.source, c.peers)
+		if fault.CodeOf(err) != c.want || !strings.Contains(notice, c.notice) || (notice == "") != (c.notice == "") || strings.Contains(notice, "\n") {
+			t.Errorf("%s: %q, %v", name, notice, err)
 		}
 	}
 }
@@ -87,7 +89,7 @@ func TestProbe(t *testing.T) {
 func TestProbeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := probe(ctx, someKey(t), []string{"tcp://127.0.0.1:1"}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := probe(ctx, someKey(t), []string{"tcp://127.0.0.1:1"}); err == nil {
 		t.Error("went on")
 	}
 }

@@ -111,8 +111,9 @@ func (n *Node) connect(ctx context.Context, part func(string, func(context.Conte
 		part("listening at "+url, l.Run)
 	}
 	dial := func(url string) {
+		n.dialled(url, errConnecting)
 		part("peer "+url, func(ctx context.Context) error {
-			err := transport.Dial(ctx, n.peers, url, source, n.log)
+			err := transport.Dial(ctx, n.peers, url, source, n.log, func(err error) { n.dialled(url, err) })
 			if errors.Is(err, replication.ErrSelf) {
 				n.log.Warn("a peer is this node itself", "peer", url)
 				return nil

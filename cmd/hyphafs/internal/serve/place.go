@@ -90,7 +90,7 @@ func (p *place) task(ctx context.Context, name string, fn func(context.Context) 
 
 // dial stays connected with a --peer.
 func (n *Server) dial(ctx context.Context, h *hypha, peer string) error {
-	err := transport.Dial(ctx, h.node, peer, h.source, n.log)
+	err := transport.Dial(ctx, h.node, peer, h.source, n.log, func(error) {})
 	if errors.Is(err, replication.ErrSelf) {
 		n.log.Warn("a --peer is this node itself", "peer", peer)
 		return nil

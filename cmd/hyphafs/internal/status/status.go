@@ -24,6 +24,7 @@ type Status struct {
 	State       string            `json:"state"`
 	Listen      []string          `json:"listen"`
 	Peers       []Peer            `json:"peers"`
+	Unconnected []Unconnected     `json:"unconnected"`
 	Feeds       []Feed            `json:"feeds"`
 	Pending     int               `json:"pending"`
 	Conflicts   int               `json:"conflicts"`
@@ -50,6 +51,12 @@ type Peer struct {
 	Down        uint64 `json:"down_bytes"`
 	Up          uint64 `json:"up_bytes"`
 	Refuses     string `json:"refuses,omitempty"` // why it takes nothing more
+}
+
+// Unconnected is a peer that this node connects to again and again, and is not connected with.
+type Unconnected struct {
+	URL    string `json:"url"`
+	Reason string `json:"reason"` // why the last connection did not come about or ended
 }
 
 // Feed is one signed log.
@@ -97,6 +104,9 @@ func (s Status) JSON() []byte {
 	}
 	if s.Peers == nil {
 		s.Peers = []Peer{}
+	}
+	if s.Unconnected == nil {
+		s.Unconnected = []Unconnected{}
 	}
 	if s.Feeds == nil {
 		s.Feeds = []Feed{}
@@ -151,6 +161,9 @@ func (s Status) Text() []byte {
 		if p.Refuses != "" {
 			fmt.Fprintf(&b, "    takes nothing more: %s\n", Printable(p.Refuses))
 		}
+	}
+	for _, p := range s.Unconnected {
+		fmt.Fprintf(&b, "  %s not connected: %s\n", Printable(p.URL), Printable(p.Reason))
 	}
 	row("feeds", "%d", len(s.Feeds))
 	for _, f := range s.Feeds {

@@ -15,6 +15,7 @@ func full() Status {
 		Domain: "anna.example", Node: Node{Name: "Lap\x1b[31mtop", Fingerprint: "1f2e3d4c5b6a"}, Hyphalink: "hypha://00",
 		Words: "one two three four five six", Mount: "/home/a/Hypha", Listen: []string{"tcp://[::]:4000"},
 		Peers:       []Peer{{URL: "tcp://h:1", Kind: "hyphafs", Connected: 75, Down: 1536, Up: 10}},
+		Unconnected: []Unconnected{{URL: "tcp://gone:2", Reason: "connection re\x1bfused"}},
 		Feeds:       []Feed{{Key: "abcdef0123456789", Writer: "desktop-1f2e3d4c", Length: 10, Have: 7}},
 		Pending:     2,
 		Unpublished: Amount{Files: 1, Bytes: 2048},
@@ -28,7 +29,7 @@ func TestJSONHasTheContractsFields(t *testing.T) {
 	if err := json.Unmarshal(full().JSON(), &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"domain", "node.name", "node.fingerprint", "hyphalink", "writable", "mount", "listen", "peers", "feeds", "pending",
+	for _, path := range []string{"domain", "node.name", "node.fingerprint", "hyphalink", "writable", "mount", "listen", "peers", "unconnected", "feeds", "pending",
 		"conflicts", "unpublished.files", "unpublished.bytes", "missing.blocks", "missing.bytes", "alarms", "pid"} {
 		if !has(got, strings.Split(path, ".")) {
 			t.Errorf("no %s", path)
@@ -65,7 +66,7 @@ func TestEmptyListsAreNotNull(t *testing.T) {
 func TestTextShowsTheWordsUntilApproved(t *testing.T) {
 	s := full()
 	text := string(s.Text())
-	for _, want := range []string{"one two three four five six", "tcp://h:1", "1m15s", "1.5 KiB", "7 of 10", "1 file, 2.0 KiB", "a feed forked", "2 (hyphafs pending)"} {
+	for _, want := range []string{"one two three four five six", "tcp://h:1", "1m15s", "tcp://gone:2 not connected: connection re\ufffdfused", "1.5 KiB", "7 of 10", "1 file, 2.0 KiB", "a feed forked", "2 (hyphafs pending)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

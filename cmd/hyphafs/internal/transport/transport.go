@@ -10,6 +10,7 @@ import (
 	"net/url"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
+	"hyphafs.org/hyphafs/replication/redial"
 	"hyphafs.org/hyphafs/replication/tcp"
 	"hyphafs.org/hyphafs/replication/ws"
 )
@@ -68,8 +69,9 @@ func parse(text string) (u *url.URL, kind string, err error) {
 	return nil, "", fmt.Errorf("no transport for %q", u.Scheme)
 }
 
-// Dial connects node, which replicates the Hypha of source, to peer and keeps it connected until ctx ends; replication.ErrSelf ends it.
-func Dial(ctx context.Context, node Node, peer string, source hypercore.Key, log *slog.Logger) error {
+// Dial connects node, which replicates the Hypha of source, to peer and keeps it connected until ctx ends, as package redial does; replication.ErrSelf ends it. ended
+// is told why a connection did not come about or ended, nil if the peer took its leave.
+func Dial(ctx context.Context, node Node, peer string, source hypercore.Key, log *slog.Logger, ended func(error)) error {
 	u, kind, err := parse(peer)
 	if err != nil {
 		return err
@@ -78,9 +80,12 @@ func Dial(ctx context.Context, node Node, peer string, source hypercore.Key, log
 		if ip, err := netip.ParseAddr(u.Hostname()); u.Scheme == "ws" && u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback()) {
 			log.Warn("ws:// shows the read key to whoever sees the traffic; take wss:// outside of networks of your own", "peer", peer)
 		}
-		return ws.Dial(ctx, node, peer, source, log)
 	}
-	return tcp.Dial(ctx, node, u.Host, log)
+	return redial.Run(ctx, log.With("peer", peer), func(ctx context.Context) error {
+		err := DialOnce(ctx, node, peer, source)
+		ended(err)
+		return err
+	})
 }
 
 // DialOnce connects node to peer and returns when the session has ended.
