@@ -5,7 +5,7 @@
 // # Parts
 //
 //	kernel -> names.go inode.go                      the calls: overlay over view
-//	          file.go content.go small.go patch.go
+//	          file.go content.go small.go patch.go whole.go
 //	          overlay.go frame.go compact.go         the overlay, its journal, and when that begins anew
 //	          replay.go                              the way back after a crash
 //	          sync.go durable.go lost.go             what is durable, and what cannot be
