@@ -49,18 +49,18 @@ func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState,
 	if e := d.overlay.entry(dir, name); e != nil {
 		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, shown: e.underKind}
 		if e.gone {
-			return f, fmt.Errorf("%q: %w", name, ErrNotExist)
+			return f, noSuchName(name)
 		}
 		return f, nil
 	}
 	f := found{place: record.Place{Dir: dir, Name: name}}
 	if in := d.overlay.inodes[dir]; in != nil && !in.published {
-		return f, fmt.Errorf("%q: %w", name, ErrNotExist)
+		return f, noSuchName(name)
 	}
 	s, err := viewed()
 	if errors.Is(err, view.ErrNotExist) {
 		f.base, err = d.view.Tombstones(dir, name)
-		return f, errors.Join(err, fmt.Errorf("%q: %w", name, ErrNotExist))
+		return f, errors.Join(err, noSuchName(name))
 	}
 	if err != nil {
 		return f, err
