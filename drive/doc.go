@@ -5,7 +5,7 @@
 // # Parts
 //
 //	kernel -> names.go inode.go                      the calls: overlay over view
-//	          file.go content.go small.go patch.go
+//	          file.go content.go small.go patch.go whole.go
 //	          overlay.go frame.go compact.go         the overlay, its journal, and when that begins anew
 //	          replay.go                              the way back after a crash
 //	          sync.go durable.go lost.go             what is durable, and what cannot be
@@ -56,7 +56,7 @@
 //
 // Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. While a program changes much (pace.go) it has the
 // processor to itself: what is quiet waits until that ends, or is overdue. Who changes names faster than they are published, for long, is slowed down. The bytes go into the content feed first, in
-// appends of 4 MiB, each file as it was at an instant; then a batch of records, some thousands at most, that is consistent: an entry goes with its inode and with the directory it is in, a
+// appends of 4 MiB, each file as it was at an instant, what changed first first; then a batch of records, some thousands at most, that is consistent: an entry goes with its inode and with the directory it is in, a
 // move with both its ends, the removal of an inode's last name with its deletion. Before the batch the journal notes the intent, so that a crash behind it publishes nothing twice. Then the own feed is folded and the overlay lets go of
 // what did not change meanwhile; what did is based on what was published, and all of it is if the view could not take the batch. What was made and removed in between leaves no record. A deletion of an inode keeps the
 // whole record, so that a concurrent move loses nothing.

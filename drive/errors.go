@@ -1,6 +1,9 @@
 package drive
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The errors FUSE acts on; everything else is an I/O error. They come wrapped with operation and name: use errors.Is.
 var (
@@ -25,3 +28,11 @@ var (
 	ErrCrossDevice   = errors.New("cannot be moved there, only copied")
 	ErrClosed        = errors.New("drive is closed")
 )
+
+// noSuchName is ErrNotExist of a name. Every file that is made is looked for first, so the text is made only for who reads it.
+type noSuchName string
+
+func (n noSuchName) Error() string { return fmt.Sprintf("%q: %v", string(n), ErrNotExist) }
+
+// Unwrap is ErrNotExist.
+func (n noSuchName) Unwrap() error { return ErrNotExist }

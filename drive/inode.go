@@ -21,6 +21,11 @@ func (d *Drive) load(id record.ID) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d.take(id, s)
+}
+
+// take brings the inode id, of which the view says s, into memory. Called with mu held for writing.
+func (d *Drive) take(id record.ID, s view.InodeState) (*inode, error) {
 	if err := d.unpage(id, &s.Inode); err != nil {
 		return nil, err
 	}

@@ -31,23 +31,36 @@ func (d *Drive) lookup(dir record.ID, name string) (found, error) {
 	return d.find(dir, name, func() (view.EntryState, error) { return d.view.Lookup(dir, name) })
 }
 
+// lookupInode is lookup with what the view says of the inode, read in one go; that is zero if the overlay says what the name or the inode is, or if the view has no record of
+// it. Called with mu held.
+func (d *Drive) lookupInode(dir record.ID, name string) (f found, s view.InodeState, err error) {
+	f, err = d.find(dir, name, func() (e view.EntryState, err error) {
+		e, s, err = d.view.LookupInode(dir, name)
+		return e, err
+	})
+	if err != nil || d.overlay.inodes[f.id] != nil {
+		s = view.InodeState{}
+	}
+	return f, s, err
+}
+
 // find is lookup; viewed asks the view.
 func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState, error)) (found, error) {
 	if e := d.overlay.entry(dir, name); e != nil {
 		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, shown: e.underKind}
 		if e.gone {
-			return f, fmt.Errorf("%q: %w", name, ErrNotExist)
+			return f, noSuchName(name)
 		}
 		return f, nil
 	}
 	f := found{place: record.Place{Dir: dir, Name: name}}
 	if in := d.overlay.inodes[dir]; in != nil && !in.published {
-		return f, fmt.Errorf("%q: %w", name, ErrNotExist)
+		return f, noSuchName(name)
 	}
 	s, err := viewed()
 	if errors.Is(err, view.ErrNotExist) {
 		f.base, err = d.view.Tombstones(dir, name)
-		return f, errors.Join(err, fmt.Errorf("%q: %w", name, ErrNotExist))
+		return f, errors.Join(err, noSuchName(name))
 	}
 	if err != nil {
 		return f, err
@@ -62,15 +75,11 @@ func (d *Drive) Lookup(_ context.Context, dir record.ID, name string) (Attr, err
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	var s view.InodeState
-	f, err := d.find(dir, name, func() (e view.EntryState, err error) {
-		e, s, err = d.view.LookupInode(dir, name)
-		return e, err
-	})
+	f, s, err := d.lookupInode(dir, name)
 	if err != nil {
 		return Attr{}, err
 	}
-	if s.Kind != 0 && d.overlay.inodes[f.id] == nil {
+	if s.Kind != 0 {
 		return d.attrViewed(f.id, &s), nil
 	}
 	return d.attr(f.id)
@@ -425,12 +434,17 @@ func (d *Drive) Remove(ctx context.Context, dir record.ID, name string, director
 	d.pace.wait(ctx)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f, err := d.lookup(dir, name)
+	f, s, err := d.lookupInode(dir, name)
 	if err != nil {
 		return err
 	}
 	if err := d.removable(f, directory); err != nil {
 		return err
+	}
+	if s.Kind != 0 {
+		if _, err := d.take(f.id, s); err != nil {
+			return err
+		}
 	}
 	c := d.change()
 	if err := c.unname(f); err != nil {

@@ -101,7 +101,9 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		return nil, nil, 0, n.errno(err, "open")
 	}
 	child := n.tree.entry(ctx, n, a, out)
-	return child, &handle{node: child.Operations().(*node), file: f}, openFlags, 0
+	made := child.Operations().(*node)
+	made.stores.once.Store(true) // what is written through it stays with the kernel
+	return child, &handle{node: made, file: f}, openFlags, 0
 }
 
 // Link answers link(2).

@@ -24,6 +24,10 @@
 // What the kernel knows costs memory here as well. Listings bring inodes along (readdirplus) up to a number; beyond another the kernel is asked to give the oldest up,
 // if it can be asked (known.go).
 //
+// The first OPEN of a small file for reading brings its bytes along (FUSE_NOTIFY_STORE, store.go), if they are here and nobody else has the file open: the READ is not
+// asked. They are never older than what the kernel has: a handle that may write begins, and a size changes, only when they are there, and if a change was told meanwhile they are
+// dropped again.
+//
 // Writes go through: the writeback cache (FUSE_WRITEBACK_CACHE) is off. With it a writer of many small blocks is seven times
 // faster, but the kernel then takes size and mtime of a regular file it knows from nobody but itself (fuse_get_cache_mask in
 // fs/fuse/inode.c), so that a file that a peer made longer would stay short here until the kernel happened to forget it: wrong
@@ -54,7 +58,8 @@
 // Warm metadata costs no request. What does is bounded by them: each is two switches between processes. A small file that is made costs five that somebody waits for: GETATTR
 // of the directory, since whatever changes a name in it makes the kernel forget its mode (fuse_dir_changed) and permissions are the kernel's to check; LOOKUP; CREATE;
 // GETXATTR of security.capability, since the first write to an inode asks for it (cap_inode_need_killpriv); WRITE. RELEASE is waited for by nobody. A file that is
-// removed costs GETATTR, UNLINK and a FORGET; a cold stat is one LOOKUP, so it cannot reach a file system in the kernel, which asks nobody. To see them:
+// removed costs GETATTR, UNLINK and a FORGET; a cold stat is one LOOKUP, so it cannot reach a file system in the kernel, which asks nobody. A small file that is read costs LOOKUP,
+// unless a listing brought it, OPEN, and a RELEASE that nobody waits for. To see them:
 //
 //	cd /sys/kernel/tracing && echo 1 > events/fuse/fuse_request_send/enable && cat trace_pipe
 //
@@ -101,7 +106,8 @@
 // Close cuts a mount that stays busy through fusectl, see there for when it cannot. The kernel lets a mount go only with the last mount namespace that has it, and those of
 // containers and services may have it for ever: Unmount and Close wait for that three seconds, and then cut it off for them (HeldError).
 //
-// No lock is held while the drive, Pending, Control or the kernel is called. The locks of invalidations, Server and intentHandle are
+// No lock is held while the drive, Pending, Control or the kernel is called, but for stores.changing: only opens and changes of the size
+// take it, in which the kernel holds no page of the file, and whoever gives pages to the kernel does not wait for it. The locks of invalidations, Server and intentHandle are
 // leaves, but for the last, which is held while its one action runs. Server.Changed only adds to a queue: the kernel holds locks of its own while it
 // waits for our answer, and the goroutine that invalidates may wait for these.
 //

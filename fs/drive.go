@@ -64,6 +64,8 @@ type File interface {
 	Allocate(ctx context.Context, mode uint32, off, length int64) error
 	SeekData(ctx context.Context, off int64, hole bool) (int64, error)
 	Sync(ctx context.Context, dataOnly bool) error
+	// Whole returns the bytes of a small file to whoever has it open alone, if they are at hand; nil otherwise. The caller owns them.
+	Whole() ([]byte, error)
 	Close() error
 }
 

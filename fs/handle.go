@@ -37,11 +37,26 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if write && !n.tree.drive.Writable() {
 		return nil, 0, syscall.EROFS
 	}
-	f, err := n.tree.drive.Open(ctx, n.id, write)
+	f, err := n.open(ctx, write)
 	if err != nil {
 		return nil, 0, n.errno(err, "open")
 	}
 	return &handle{node: n, file: f}, openFlags, 0
+}
+
+func (n *node) open(ctx context.Context, write bool) (f File, err error) {
+	if !write {
+		if f, err = n.tree.drive.Open(ctx, n.id, false); err == nil {
+			n.store(f)
+		}
+		return f, err
+	}
+	n.stores.once.Store(true)
+	err = n.mayChange(func() error {
+		f, err = n.tree.drive.Open(ctx, n.id, true)
+		return err
+	})
+	return f, err
 }
 
 // Read answers read(2) and page faults. It may wait for a peer, and can be interrupted then.

@@ -49,6 +49,13 @@ func (q *invalidations) add(changes []drive.Change) {
 	q.wake.Broadcast()
 }
 
+// told is how many changes were ever given.
+func (q *invalidations) told() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.added
+}
+
 // prune lets the kernel be asked to give inodes up; nothing depends on whether it does.
 func (q *invalidations) prune(inodes []uint64) {
 	if len(inodes) == 0 {

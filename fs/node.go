@@ -12,11 +12,12 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// node is an inode of the drive, of any kind. It keeps nothing but its id: the drive knows the rest.
+// node is an inode of the drive, of any kind. It keeps its id, and of a file whether the kernel was given its bytes: the drive knows the rest.
 type node struct {
 	gofs.Inode
-	tree *tree
-	id   record.ID
+	tree   *tree
+	id     record.ID
+	stores stores
 }
 
 var (

@@ -15,11 +15,19 @@ import (
 func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	change := n.tree.change(in)
 	var a drive.Attr
-	var err error
-	if h, ok := f.(*handle); ok {
-		a, err = h.file.SetAttr(ctx, change)
+	set := func() (err error) {
+		if h, ok := f.(*handle); ok {
+			a, err = h.file.SetAttr(ctx, change)
+		} else {
+			a, err = n.tree.drive.SetAttr(ctx, n.id, change)
+		}
+		return err
+	}
+	err := error(nil)
+	if change.Size != nil {
+		err = n.mayChange(set)
 	} else {
-		a, err = n.tree.drive.SetAttr(ctx, n.id, change)
+		err = set()
 	}
 	if err != nil {
 		return n.errno(err, "setattr")

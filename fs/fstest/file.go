@@ -194,6 +194,19 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return f.n.content.read(p, off), nil
 }
 
+func (f *file) Whole() ([]byte, error) {
+	if err := f.lock(false); err != nil {
+		return nil, err
+	}
+	defer f.unlock()
+	if f.n.open != 1 || f.n.stalled || f.n.content.size > record.BlockSize || f.n.content.size == 0 {
+		return nil, nil
+	}
+	b := make([]byte, f.n.content.size)
+	f.n.content.read(b, 0)
+	return b, nil
+}
+
 func (f *file) WriteAt(_ context.Context, p []byte, off int64, killPriv bool) (int, error) {
 	if err := f.lock(true); err != nil {
 		return 0, err
