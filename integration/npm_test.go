@@ -215,15 +215,15 @@ func TestClearIsRefused(t *testing.T) {
 	}
 }
 
-// TestNpmReadsCrowd: four nodes write at once for a while; an npm hyperdb finds every key of each, and the newest entry of it, through the tries that they wrote.
+// TestNpmReadsCrowd: ten nodes write at once for a while; an npm hyperdb finds every key of each, and the newest entry of it, through the tries that they wrote.
 func TestNpmReadsCrowd(t *testing.T) {
 	needNode(t)
-	const writers = 4
+	const writers = 10
 	s := newSwarm(t, writers, 1)
 	a := startAlways(t, "--hypha", s.source.String())
 	s.connect(a)
 	s.authorise(writers)
-	for range 120 {
+	for range 60 {
 		var round sync.WaitGroup
 		for _, n := range s.nodes[:writers] {
 			round.Go(func() {
