@@ -372,3 +372,36 @@ func TestDeletedBeforeItsName(t *testing.T) {
 		w.publishNow()
 	}
 }
+
+// TestPublishInOrder: what changed first goes first, over several batches, and side by side into the content feed.
+func TestPublishInOrder(t *testing.T) {
+	w := newWorld(t, 1)
+	w.batch = 8
+	now := time.Unix(1_700_000_000, 0)
+	w.clock = func() time.Time { now = now.Add(time.Millisecond); return now }
+	var ids []record.ID
+	for i := range 50 {
+		w.put(record.Root, fmt.Sprint("file ", i), "x")
+		a, err := w.Lookup(t.Context(), record.Root, fmt.Sprint("file ", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, a.ID)
+	}
+	if err := w.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := uint64(0)
+	for i, id := range ids {
+		s, err := w.view.Inode(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = s.Extents[0].Seq
+		}
+		if len(s.Extents) != 1 || s.Extents[0].Seq != first+uint64(i) {
+			t.Errorf("file %d is in %v, the first one in block %d", i, s.Extents, first)
+		}
+	}
+}

@@ -5,6 +5,7 @@ package drive
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -102,6 +103,27 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/10_000, "µs/file")
+}
+
+// publishedFiles is a diskWorld whose root shows 10,000 files, all published and flushed.
+func publishedFiles(b *testing.B) *Drive {
+	d := diskWorld(b)
+	makeFiles(b, d)
+	if err := errors.Join(d.Publish(b.Context()), d.kv.Flush()); err != nil {
+		b.Fatal(err)
+	}
+	return d
+}
+
+// BenchmarkLookup looks up published files, one at a time.
+func BenchmarkLookup(b *testing.B) {
+	d := publishedFiles(b)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, err := d.Lookup(b.Context(), record.Root, fmt.Sprintf("file %d", i%10_000)); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkSequentialWrite writes 128 KiB at a time, as FUSE does.

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"maps"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -65,4 +66,43 @@ func TestBlocksOf(t *testing.T) {
 			t.Errorf("%d bytes: %d blocks, want %d", size, got, want)
 		}
 	}
+}
+
+// TestAddExtents checks addExtents and clip against the blocks one by one.
+func TestAddExtents(t *testing.T) {
+	seqs := func(t *rapid.T, extents []record.Extent) map[uint64]uint64 {
+		m := map[uint64]uint64{}
+		for i, e := range extents {
+			if e.Count == 0 || i > 0 && extents[i-1].Block+extents[i-1].Count > e.Block {
+				t.Fatalf("%v is not in order", extents)
+			}
+			for k := range e.Count {
+				m[e.Block+k] = e.Seq + k
+			}
+		}
+		return m
+	}
+	draw := func(t *rapid.T, name string) (extents []record.Extent) {
+		at := uint64(0)
+		for range rapid.IntRange(0, 6).Draw(t, name) {
+			e := record.Extent{Block: at + rapid.Uint64Range(0, 3).Draw(t, "gap"), Count: rapid.Uint64Range(1, 4).Draw(t, "count"), Seq: rapid.Uint64Range(0, 40).Draw(t, "seq")}
+			extents, at = append(extents, e), e.Block+e.Count
+		}
+		return extents
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		extents, more := draw(t, "extents"), draw(t, "more")
+		want := seqs(t, extents)
+		maps.Copy(want, seqs(t, more))
+		if got := seqs(t, addExtents(extents, more)); !maps.Equal(got, want) {
+			t.Fatalf("%v with %v: %v, want %v", extents, more, got, want)
+		}
+		r := run{first: rapid.Uint64Range(0, 40).Draw(t, "first")}
+		r.end = r.first + rapid.Uint64Range(0, 20).Draw(t, "length")
+		want = seqs(t, extents)
+		maps.DeleteFunc(want, func(n, _ uint64) bool { return !r.has(n) })
+		if got := seqs(t, clip(extents, r)); !maps.Equal(got, want) {
+			t.Fatalf("%v in %v: %v, want %v", extents, r, got, want)
+		}
+	})
 }

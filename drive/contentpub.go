@@ -34,14 +34,17 @@ type pieces struct {
 // A file a patched block of which cannot be read any more is taken out of due, and unread says why: the others need not wait for it.
 func (d *Drive) publishContent(ctx context.Context, due map[record.ID]*candidate) (unread, err error) {
 	p := &pieces{d: d}
-	for id, c := range due {
+	for _, c := range inOrder(due) {
 		err := ctx.Err()
 		if err == nil {
 			err = p.file(ctx, c)
 		}
 		if errors.Is(err, errUnread) && ctx.Err() == nil {
+			c.in.mu.Lock()
+			c.in.unread = true
+			c.in.mu.Unlock()
 			unread = errors.Join(unread, err)
-			delete(due, id)
+			delete(due, c.in.id)
 			continue
 		}
 		if err != nil {

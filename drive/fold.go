@@ -237,6 +237,7 @@ func (d *Drive) hasten() error {
 		}
 		if urgent {
 			e.first, d.urgent = time.Time{}, true
+			d.pace.hurry()
 		}
 	}
 	return nil

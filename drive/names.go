@@ -109,18 +109,49 @@ func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
 	return out, nil
 }
 
-// EntryAttr is Lookup of an entry that ReadDir returned: as long as no name changed since, the inode need not be looked for.
-func (d *Drive) EntryAttr(ctx context.Context, dir record.ID, e DirEntry) (Attr, error) {
+// EntryAttrs is Lookup of entries that ReadDir returned, at one instant: as long as no name changed since, the inodes need not be looked for. The attributes of what is not
+// there any more are zero. The caller owns the slice.
+func (d *Drive) EntryAttrs(_ context.Context, dir record.ID, entries []DirEntry) ([]Attr, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if e.at == d.renamed {
-		return d.attr(e.ID)
+	attrs := make([]Attr, len(entries))
+	ids := make([]record.ID, 0, len(entries)) // of those that only the view knows
+	at := make([]int, 0, len(entries))
+	for i, e := range entries {
+		id := e.ID
+		if e.at != d.renamed {
+			f, err := d.lookup(dir, e.Name)
+			if errors.Is(err, ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			id = f.id
+		}
+		if d.overlay.inodes[id] == nil {
+			ids, at = append(ids, id), append(at, i)
+			continue
+		}
+		a, err := d.attr(id)
+		if err != nil {
+			return nil, err
+		}
+		attrs[i] = a
 	}
-	f, err := d.lookup(dir, e.Name)
+	if len(ids) == 0 {
+		return attrs, nil
+	}
+	states, err := d.view.Inodes(ids)
 	if err != nil {
-		return Attr{}, err
+		return nil, err
 	}
-	return d.attr(f.id)
+	for i := range states {
+		if states[i].Kind != 0 {
+			attrs[at[i]] = d.attrViewed(ids[i], &states[i])
+		}
+	}
+	return attrs, nil
 }
 
 // empty reports whether dir shows nothing. Called with mu held.

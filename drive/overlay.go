@@ -44,6 +44,7 @@ type inode struct {
 	synced      uint64   // changes, when it was last fsynced
 	lost        bool     // an fsync of backing failed: what the disk has may not be what was written, and a later fsync would not tell
 	owed        int64    // its part of Drive.owed
+	unread      bool     // what it needs to be published could not be read: others are tried first
 	// Invariant: backing, if there is one, is as long as the file; a block of pages is not in present, and has an extent; unpublished is part of held.
 }
 

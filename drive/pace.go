@@ -23,6 +23,7 @@ const (
 type pace struct {
 	frames atomic.Uint64 // written to the journal since it was opened
 	behind atomic.Int64  // names that wait while a full batch goes out; 0: all that is due goes out
+	until  atomic.Int64  // nothing becomes due before, in ns since 1970, while what is quiet waits
 
 	// Guarded by Drive.publishing.
 	at   time.Time // of the last look, and the frames until then
@@ -40,6 +41,13 @@ func (p *pace) look(now time.Time) {
 	p.fast = float64(frames-p.seen) > fastPace*passed.Seconds()
 	p.at, p.seen = now, frames
 }
+
+// nothingDue reports that a look found nothing that is due at now. While changes come fast that saves looking through all of them four times a second.
+func (p *pace) nothingDue(now time.Time) bool { return now.UnixNano() < p.until.Load() }
+
+// looked notes when the first of what waits is overdue, hurry that something is due before its time. Called with Drive.mu held.
+func (p *pace) looked(overdue time.Time) { p.until.Store(overdue.UnixNano()) }
+func (p *pace) hurry()                   { p.until.Store(0) }
 
 // wait delays a change of a name while publishing is far behind, or until ctx ends. No lock is held.
 func (p *pace) wait(ctx context.Context) {

@@ -67,6 +67,9 @@ func (d *Drive) readPage(id record.ID, p record.Page) ([]record.Extent, error) {
 
 // clip returns the parts of extents in r.
 func clip(extents []record.Extent, r run) (out []record.Extent) {
+	if r.first >= r.end {
+		return nil
+	}
 	i, _ := slices.BinarySearchFunc(extents, r.first, func(e record.Extent, first uint64) int {
 		if e.Block+e.Count <= first {
 			return -1

@@ -1,9 +1,13 @@
 package drive
 
 import (
+	"bytes"
+	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,6 +18,7 @@ import (
 // candidate is an inode that is due: as it was when all its bytes were in the content feed.
 type candidate struct {
 	in      *inode
+	first   time.Time // when it changed first
 	rec     record.Inode
 	base    []record.Version
 	changes uint64
@@ -99,41 +104,112 @@ func (d *Drive) publishDue(ctx context.Context, due map[record.ID]*candidate, al
 	return done, unread, nil
 }
 
-// isDue reports whether something that changed between first and last is to be published now. Called with publishing held.
-func (d *Drive) isDue(first, last time.Time, all bool) bool {
-	now := d.cfg.Now()
-	waits := d.pace.fast && d.small.Load() < smallRoom/4*3
-	return all || now.Sub(last) >= d.cfg.Quiet && !waits || now.Sub(first) >= d.cfg.Overdue
+// dueness says what is to be published at an instant.
+type dueness struct {
+	now            time.Time
+	quiet, overdue time.Duration
+	waits          bool // what is quiet waits until it is overdue
+	all            bool // everything is due
 }
 
-// due lists inodes to publish, by id, as many as go into one batch; nil if nothing at all is due.
+// dueness is that of now. Called with publishing held.
+func (d *Drive) dueness(all bool) dueness {
+	return dueness{now: d.cfg.Now(), quiet: d.cfg.Quiet, overdue: d.cfg.Overdue, waits: d.pace.fast && d.small.Load() < smallRoom/4*3, all: all}
+}
+
+// is reports whether something that changed between first and last is to be published.
+func (u dueness) is(first, last time.Time) bool {
+	return u.all || u.isOverdue(first) || !u.waits && u.now.Sub(last) >= u.quiet
+}
+
+func (u dueness) isOverdue(first time.Time) bool { return u.now.Sub(first) >= u.overdue }
+
+// due lists inodes to publish, by id, as many as go into one batch, those that changed first; nil if nothing at all is due. Called with publishing held.
 func (d *Drive) due(all bool) map[record.ID]*candidate {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	found := map[record.ID]*candidate{}
+	u := d.dueness(all)
+	if !all && u.waits && d.pace.nothingDue(u.now) {
+		return nil
+	}
+	chosen := oldest{most: d.batch}
+	first := u.now // of all that waits
 	for id, in := range d.overlay.inodes {
-		if len(found) >= d.batch {
-			break
-		}
 		in.mu.RLock()
-		busy := in.writers > 0 && !in.gone && d.cfg.Now().Sub(in.first) < d.cfg.Overdue && !all
-		ready := in.dirty && !busy && (in.published || !in.gone) && d.isDue(in.first, in.last, all) && in.whole() == nil
+		changed, since, unread := in.dirty, in.first, in.unread
+		busy := in.writers > 0 && !in.gone && !all && !u.isOverdue(since)
+		ready := changed && !busy && (in.published || !in.gone) && u.is(since, in.last) && in.whole() == nil
 		in.mu.RUnlock()
+		if changed && since.Before(first) {
+			first = since
+		}
 		if ready && (in.published || !d.onlyHere(id)) {
-			found[id] = &candidate{in: in}
+			if unread {
+				since = u.now
+			}
+			chosen.offer(in, since)
 		}
 	}
-	if len(found) > 0 {
-		return found
+	if len(chosen.of) > 0 {
+		return chosen.byID()
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			if d.isDue(e.first, e.last, all) {
-				return found
+			if u.is(e.first, e.last) {
+				return chosen.byID()
+			}
+			if e.first.Before(first) {
+				first = e.first
 			}
 		}
 	}
+	d.pace.looked(first.Add(u.overdue))
 	return nil
+}
+
+// oldest keeps those candidates that changed first: a heap with the last of them on top. Files that were made one after the other thereby stand side by side in the feed,
+// where whoever reads a directory of them reads in order.
+type oldest struct {
+	most int
+	of   []*candidate
+}
+
+func (o *oldest) Len() int           { return len(o.of) }
+func (o *oldest) Less(i, j int) bool { return o.of[j].first.Before(o.of[i].first) }
+func (o *oldest) Swap(i, j int)      { o.of[i], o.of[j] = o.of[j], o.of[i] }
+func (o *oldest) Push(c any)         { o.of = append(o.of, c.(*candidate)) }
+
+// Pop is heap.Interface's.
+func (o *oldest) Pop() any {
+	c := o.of[len(o.of)-1]
+	o.of = o.of[:len(o.of)-1]
+	return c
+}
+
+// offer keeps in, if it is among the oldest so far.
+func (o *oldest) offer(in *inode, first time.Time) {
+	switch {
+	case len(o.of) < o.most:
+		heap.Push(o, &candidate{in: in, first: first})
+	case first.Before(o.of[0].first):
+		o.of[0] = &candidate{in: in, first: first}
+		heap.Fix(o, 0)
+	}
+}
+
+func (o *oldest) byID() map[record.ID]*candidate {
+	m := make(map[record.ID]*candidate, len(o.of))
+	for _, c := range o.of {
+		m[c.in.id] = c
+	}
+	return m
+}
+
+// inOrder lists candidates in the order in which they changed first.
+func inOrder(due map[record.ID]*candidate) []*candidate {
+	return slices.SortedFunc(maps.Values(due), func(a, b *candidate) int {
+		return cmp.Or(a.first.Compare(b.first), bytes.Compare(a.in.id[:], b.in.id[:]))
+	})
 }
 
 // onlyHere reports whether every name of an inode that was made here stays on this node. Called with mu held.
@@ -186,19 +262,20 @@ func (d *Drive) publishRecords(ctx context.Context, due map[record.ID]*candidate
 // pick chooses what goes into one batch. Called with mu held.
 func (d *Drive) pick(due map[record.ID]*candidate, all bool) *cut {
 	p := picker{d: d, due: due, chosen: map[*entry]bool{}, visited: map[*entry]bool{}}
+	u := d.dueness(all)
 	for _, c := range due {
 		c.ready = c.ready && c.in.wholeLocked() == nil // lost meanwhile
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			if !e.gone && len(p.chosen) < d.batch && (d.isDue(e.first, e.last, all) || p.isReady(e.id)) {
+			if !e.gone && len(p.chosen) < d.batch && (u.is(e.first, e.last) || p.isReady(e.id)) {
 				p.include(e, 0)
 			}
 		}
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			if e.gone && (e.movedTo != nil || len(p.chosen) < d.batch && d.isDue(e.first, e.last, all)) {
+			if e.gone && (e.movedTo != nil || len(p.chosen) < d.batch && u.is(e.first, e.last)) {
 				p.includeGone(e)
 			}
 		}

@@ -81,6 +81,12 @@ func mountOf(dir string) (mountpoint, bool) {
 	return mountpoint{}, false
 }
 
+// isMount says whether something is mounted on dir.
+func isMount(dir string) bool {
+	_, ok := mountOf(dir)
+	return ok
+}
+
 // clear makes dir fit to be mounted on: it must be a directory with nothing mounted on it. Dead mounts of hyphafs, whose node was
 // killed, are removed.
 func clear(ctx context.Context, dir string, log *slog.Logger) error {

@@ -20,8 +20,8 @@ type Namespace interface {
 	SetAttr(ctx context.Context, id record.ID, change drive.AttrChange) (drive.Attr, error)
 	// ReadDir returns a snapshot, ascending by name. The caller owns it.
 	ReadDir(ctx context.Context, dir record.ID) ([]drive.DirEntry, error)
-	// EntryAttr is Lookup of an entry that ReadDir returned.
-	EntryAttr(ctx context.Context, dir record.ID, e drive.DirEntry) (drive.Attr, error)
+	// EntryAttrs is Lookup of entries that ReadDir returned; the attributes of what is gone are zero. The caller owns the slice.
+	EntryAttrs(ctx context.Context, dir record.ID, entries []drive.DirEntry) ([]drive.Attr, error)
 	// Make creates an entry; drive.ErrExist if the name is taken.
 	Make(ctx context.Context, dir record.ID, name string, what drive.NewInode) (drive.Attr, error)
 	Link(ctx context.Context, id, dir record.ID, name string) (drive.Attr, error)

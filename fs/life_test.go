@@ -1,6 +1,8 @@
 package fs_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,6 +111,20 @@ func TestUmountByOthersEndsTheServer(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	m.ask(order{Op: "unmount"})
+}
+
+func TestReadAheadIsLong(t *testing.T) {
+	m := mount(t, setup{})
+	device := stat(t, m.dir).Dev
+	path := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(device), unix.Minor(device))
+	if f, err := os.OpenFile(path, os.O_WRONLY, 0); errors.Is(err, unix.EROFS) {
+		t.Skipf("sysfs cannot be written here: %v", err)
+	} else if err == nil {
+		f.Close()
+	}
+	if got := read(t, path); got != "2048\n" {
+		t.Errorf("the kernel reads %q KiB ahead", got)
+	}
 }
 
 func TestMountOptions(t *testing.T) {

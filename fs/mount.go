@@ -101,6 +101,9 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	}
 	if m, ok := mountOf(dir); ok {
 		s.device = m.device
+		if err := lengthenReadAhead(m.device); err != nil {
+			cfg.Log.Debug("the kernel reads 128 KiB ahead", "err", err)
+		}
 	}
 	cfg.Log.Info("mounted", "path", dir)
 	return s, nil

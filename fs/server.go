@@ -158,6 +158,8 @@ func unmount(ctx context.Context, dir string, flags int) error {
 		return nil
 	case errors.Is(err, syscall.EBUSY):
 		return ErrBusy
+	case errors.Is(err, syscall.EINVAL) && !isMount(dir): // others took it away
+		return nil
 	case !errors.Is(err, syscall.EPERM):
 		return os.NewSyscallError("umount", err)
 	}

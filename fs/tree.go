@@ -72,7 +72,7 @@ func controlStable(path string, mode uint32) gofs.StableAttr {
 	return gofs.StableAttr{Mode: mode & syscall.S_IFMT, Ino: ino}
 }
 
-var types = map[record.Kind]uint32{
+var types = [...]uint32{
 	record.File:        syscall.S_IFREG,
 	record.Dir:         syscall.S_IFDIR,
 	record.Symlink:     syscall.S_IFLNK,
@@ -83,7 +83,12 @@ var types = map[record.Kind]uint32{
 }
 
 // typeOf returns the S_IFMT bits of kind.
-func typeOf(kind record.Kind) uint32 { return types[kind] }
+func typeOf(kind record.Kind) uint32 {
+	if int(kind) >= len(types) {
+		return 0
+	}
+	return types[kind]
+}
 
 // kindOf returns the kind for S_IFMT bits; mknod(2) takes none as a regular file.
 func kindOf(mode uint32) (record.Kind, bool) {
@@ -92,7 +97,7 @@ func kindOf(mode uint32) (record.Kind, bool) {
 	}
 	for kind, bits := range types {
 		if bits == mode&syscall.S_IFMT {
-			return kind, true
+			return record.Kind(kind), true
 		}
 	}
 	return 0, false

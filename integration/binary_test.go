@@ -288,8 +288,11 @@ func (n *node) kill() {
 }
 
 // run runs one hyphafs command and returns what it printed, stderr behind stdout.
-func (n *node) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (n *node) run(args ...string) (string, error) { return n.runFor(patience, args...) }
+
+// runFor is run of a command that may take as long as bound.
+func (n *node) runFor(bound time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
 	return string(out), err

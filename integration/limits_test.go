@@ -25,10 +25,10 @@ func takes(t *testing.T, what string, do func()) {
 	t.Logf("%s: %v", what, time.Since(start).Round(time.Millisecond))
 }
 
-// publish makes n publish everything.
+// publish makes n publish everything, which may be a million files.
 func (n *node) publish() {
 	n.t.Helper()
-	if out, err := n.run("sync", n.dir); err != nil {
+	if out, err := n.runFor(10*patience, "sync", n.dir); err != nil {
 		n.t.Fatalf("sync: %v\n%s", err, out)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"hyphafs.org/hyphafs/auth"
@@ -210,5 +212,54 @@ func TestClearIsRefused(t *testing.T) {
 	p.do("lengths", nil, &out)
 	if n := out.Lengths[id.Source.String()]; n != 0 {
 		t.Errorf("it got %d blocks", n)
+	}
+}
+
+// TestNpmReadsCrowd: four nodes write at once for a while; an npm hyperdb finds every key of each, and the newest entry of it, through the tries that they wrote.
+func TestNpmReadsCrowd(t *testing.T) {
+	needNode(t)
+	const writers = 4
+	s := newSwarm(t, writers, 1)
+	a := startAlways(t, "--hypha", s.source.String())
+	s.connect(a)
+	s.authorise(writers)
+	for range 120 {
+		var round sync.WaitGroup
+		for _, n := range s.nodes[:writers] {
+			round.Go(func() {
+				if err := n.put(t.Context(), 1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		round.Wait()
+	}
+	s.complete(writers)
+	s.readable(writers)
+	p := startPeer(t)
+	p.do("start", map[string]any{"key": s.source.String(), "encrypt": true}, nil)
+	p.do("connect", map[string]any{"port": port(t, a.tcp)}, nil)
+	eventually(t, "the npm peer to have the feeds", func() bool {
+		var out struct{ Lengths map[string]uint64 }
+		p.do("lengths", nil, &out)
+		return !slices.ContainsFunc(s.nodes[:writers], func(n *swarmer) bool { return out.Lengths[n.own.Key().String()] != n.own.Len() })
+	})
+	for _, n := range s.nodes[:writers] {
+		newest := map[string]uint64{}
+		for seq := uint64(1); seq < n.own.Len(); seq++ {
+			e, err := n.db.Entry(n.own.Key(), seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			newest[e.Key] = seq
+		}
+		delete(newest, "") // authorisations
+		for key, seq := range newest {
+			var got struct{ Nodes []dbNode }
+			p.do("get", map[string]any{"key": key}, &got)
+			if !slices.ContainsFunc(got.Nodes, func(d dbNode) bool { return d.Feed == n.own.Key().String() && d.Seq == seq }) {
+				t.Errorf("get %s: %+v, want block %d", key, got.Nodes, seq)
+			}
+		}
 	}
 }

@@ -1,6 +1,9 @@
 package replication
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const (
 	pageBits  = 8192     // blocks a page
@@ -59,9 +62,9 @@ func (b *blockSet) last() (uint64, bool) {
 		if p == nil {
 			continue
 		}
-		for i := len(p) - 1; i >= 0; i-- {
-			if p[i] != 0 {
-				return uint64(n)*pageBits + 8*uint64(i) + 7 - uint64(bits.TrailingZeros8(p[i])), true
+		for i := len(p) - 8; i >= 0; i -= 8 {
+			if word := binary.BigEndian.Uint64(p[i:]); word != 0 {
+				return uint64(n)*pageBits + 8*uint64(i) + 63 - uint64(bits.TrailingZeros64(word)), true
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,7 +34,11 @@ const mapped = min(1<<30, math.MaxInt/64)
 
 // DB is a view.KV in a file.
 type DB struct {
-	db     *bbolt.DB
+	db      *bbolt.DB
+	ahead   sync.WaitGroup // the goroutine that asks for the file's pages; ends when it has, or when closing is closed
+	closing chan struct{}
+	once    sync.Once // closes it
+
 	reads  atomic.Int64 // what was read since the file's pages were let go, in rows of a scan
 	failed atomic.Bool  // bbolt met a fault and may hold its locks for good
 	unsure atomic.Bool  // which state is durable is not known: nothing more is written
@@ -68,10 +73,9 @@ func open(path string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
-	if err := prefetch(path); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
-	}
-	return &DB{db: db}, nil
+	d := &DB{db: db, closing: make(chan struct{})}
+	d.ahead.Go(func() { _ = prefetch(path, d.closing) }) // without it reads are slower, no more
+	return d, nil
 }
 
 // View runs fn on one state of the store.
@@ -83,7 +87,7 @@ func (d *DB) View(fn func(view.Tx) error) error {
 	err := guarded(func() error {
 		return d.db.View(func(tx *bbolt.Tx) error {
 			began = true
-			return fn(txn{d, tx.Bucket(bucket)})
+			return fn(&txn{d: d, b: tx.Bucket(bucket)})
 		})
 	})
 	if !began {
@@ -115,7 +119,7 @@ func (d *DB) Update(fn func(view.Tx) error) error {
 		id := 0
 		err := d.db.Update(func(tx *bbolt.Tx) error {
 			id = tx.ID()
-			return fn(txn{d, tx.Bucket(bucket)})
+			return fn(&txn{d: d, b: tx.Bucket(bucket)})
 		})
 		if err == nil {
 			return nil
@@ -135,8 +139,10 @@ func (d *DB) Update(fn func(view.Tx) error) error {
 // errUnsure says that an update reached its last write, whose sync failed.
 var errUnsure = errors.New("the disk failed to store the view, which is made again at the next start")
 
-// Close waits for transactions and releases the file.
+// Close waits for transactions and releases the file. A DB that came out of Open owns one goroutine, which it waits for.
 func (d *DB) Close() error {
+	d.once.Do(func() { close(d.closing) })
+	d.ahead.Wait()
 	if d.failed.Load() {
 		return nil // the end of the process releases it
 	}
@@ -144,17 +150,32 @@ func (d *DB) Close() error {
 }
 
 type txn struct {
-	d *DB
-	b *bbolt.Bucket
+	d    *DB
+	b    *bbolt.Bucket
+	idle *bbolt.Cursor // that no Scan uses, or nil: each has a stack of its own
 }
 
-func (t txn) Get(key []byte) ([]byte, error) {
-	v := t.b.Get(key)
+// cursor returns one that is not in use; whoever is done with it puts it back into idle.
+func (t *txn) cursor() *bbolt.Cursor {
+	c := t.idle
+	if t.idle = nil; c == nil {
+		c = t.b.Cursor()
+	}
+	return c
+}
+
+func (t *txn) Get(key []byte) ([]byte, error) {
+	c := t.cursor()
+	k, v := c.Seek(key)
+	t.idle = c
+	if !bytes.Equal(k, key) {
+		v = nil
+	}
 	return v, t.read(perGet)
 }
 
 // read notes that so much was read, and now and then lets the file's pages go: what was returned stays valid, since they come back when they are needed.
-func (t txn) read(rows int64) error {
+func (t *txn) read(rows int64) error {
 	if t.d.reads.Add(rows) < trimEvery {
 		return nil
 	}
@@ -162,26 +183,27 @@ func (t txn) read(rows int64) error {
 	return trim(t.d.db, t.b.Tx())
 }
 
-func (t txn) Put(key, value []byte) error {
+func (t *txn) Put(key, value []byte) error {
 	if !t.b.Writable() {
 		return view.ErrReadOnly
 	}
 	return t.b.Put(bytes.Clone(key), bytes.Clone(value))
 }
 
-func (t txn) Delete(key []byte) error {
+func (t *txn) Delete(key []byte) error {
 	if !t.b.Writable() {
 		return view.ErrReadOnly
 	}
 	return t.b.Delete(key)
 }
 
-func (t txn) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error)) error {
+func (t *txn) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error)) error {
 	start := prefix
 	if bytes.Compare(from, prefix) > 0 {
 		start = from
 	}
-	c := t.b.Cursor()
+	c := t.cursor()
+	defer func() { t.idle = c }()
 	for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		more, err := fn(k, v)
 		if err == nil {

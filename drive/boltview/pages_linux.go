@@ -8,25 +8,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How much of the file is read ahead when it is opened, and after how many rows its pages are let go, from which size on. bbolt tells
+// How much of the file is read ahead when it is opened, by how much at once, and after how many rows its pages are let go, from which size on. bbolt tells
 // the kernel that it reads at random, so each page of a cold file is a wait of its own; and what it touched counts as memory of the process: a page fault maps 16 pages
 // around, which one get in a large file costs, or some hundred rows of a scan. So it is 64 MiB at most.
 const (
 	readAhead  = 256 << 20
+	aheadStep  = 128 << 10 // of one call the kernel heeds no more than the disk's read_ahead_kb, which is this nearly everywhere
 	perGet     = 128
 	trimEvery  = 1024 * perGet
 	trimLarger = 64 << 20
 )
 
-// prefetch asks the kernel for the file at path, if it is not too large, and does not wait.
-func prefetch(path string) error {
+// prefetch asks the kernel for the file at path, if it is not too large, until stop is closed. What the disk cannot read is found out by whoever needs it.
+func prefetch(path string, stop <-chan struct{}) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() <= readAhead {
-		err = unix.Fadvise(int(f.Fd()), 0, info.Size(), unix.FADV_WILLNEED)
+		for at := int64(0); at < info.Size() && err == nil; at += aheadStep {
+			select {
+			case <-stop:
+				return f.Close()
+			default:
+			}
+			err = unix.Fadvise(int(f.Fd()), at, aheadStep, unix.FADV_WILLNEED)
+		}
 	}
 	return errors.Join(err, f.Close())
 }

@@ -9,6 +9,6 @@ const (
 	trimEvery = 1 << 62
 )
 
-func prefetch(string) error { return nil }
+func prefetch(string, <-chan struct{}) error { return nil }
 
 func trim(*bbolt.DB, *bbolt.Tx) error { return nil }

@@ -192,6 +192,7 @@ func (f *Feed) publish(a *appending, start Head) {
 		f.data.set(seq, true)
 	}
 	f.have += a.head.Length - start.Length
+	f.raiseFull()
 	for _, n := range a.nodes {
 		f.tree.set(n.Index, true)
 		f.nodes.Add(n.Index, n)

@@ -16,10 +16,19 @@ func (f *Feed) setData(seq uint64, stored bool) {
 	}
 	if stored {
 		f.have++
+		f.raiseFull()
 	} else {
 		f.have--
+		f.full = min(f.full, seq)
 	}
 	f.dirty[seq/(8*pageBytes)] = struct{}{}
+}
+
+// raiseFull passes over the blocks that are stored: each once, so that a search for what is missing does not begin at the start of a long feed. Called with mu held.
+func (f *Feed) raiseFull() {
+	if n, ok := f.data.nextClear(f.full, maxLength); ok {
+		f.full = n
+	}
 }
 
 // setNode marks node i as known. Called with mu held.
@@ -87,6 +96,7 @@ func (f *Feed) readBitfield() error {
 	}
 	f.dropTornNodes()
 	f.have = f.data.count()
+	f.raiseFull()
 	return nil
 }
 

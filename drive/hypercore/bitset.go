@@ -35,12 +35,14 @@ func (s bitset) nextClear(from, end uint64) (uint64, bool) {
 		if p == nil {
 			return n, true
 		}
-		if b := p[n/8%pageBytes]; b == 0xff && n%8 == 0 {
-			n += 8
-		} else if b&(0x80>>(n%8)) == 0 {
-			return n, true
-		} else {
-			n++
+		for stop := min(end, (n/(8*pageBytes)+1)*8*pageBytes); n < stop; {
+			if b := p[n/8%pageBytes]; b == 0xff && n%8 == 0 {
+				n += 8
+			} else if b&(0x80>>(n%8)) == 0 {
+				return n, true
+			} else {
+				n++
+			}
 		}
 	}
 	return 0, false

@@ -26,15 +26,11 @@ func (s *flaky) Open(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := d.Size()
+	held, err := contents(d)
 	if err != nil {
 		return nil, err
 	}
-	now := &memoryFile{data: make([]byte, size)}
-	if err := readFull(d, now.data, 0); err != nil {
-		return nil, err
-	}
-	f := &flakyFile{memoryFile: now, st: s, durable: d}
+	f := &flakyFile{memoryFile: fileOf(held), st: s, durable: d}
 	s.files[name] = f
 	return f, nil
 }

@@ -45,6 +45,7 @@ type Feed struct {
 	data  bitset              // blocks stored
 	tree  bitset              // nodes known and verified
 	have  uint64              // number of blocks stored
+	full  uint64              // all blocks below are stored, this one is not
 	dirty map[uint64]struct{} // bitfield pages changed since they were written
 	// Invariant: a node or block counts only if its bit is set, and no bit is set beyond head.
 	committed Head // what the head file says
@@ -154,7 +155,7 @@ func (f *Feed) Have() uint64 {
 func (f *Feed) NextMissing(from uint64) (seq uint64, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.data.nextClear(from, f.head.Length)
+	return f.data.nextClear(max(from, f.full), f.head.Length)
 }
 
 // Bitfield returns a bit for each of the length blocks from start on, most significant first, 1 for stored. The caller owns it.

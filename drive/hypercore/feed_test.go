@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -256,5 +257,45 @@ func TestPutHead(t *testing.T) {
 	roots, signature = other.Roots()
 	if err := reader.PutHead(t.Context(), roots, signature); !errors.Is(err, ErrFork) || reader.Forked() == nil {
 		t.Errorf("another history: %v", err)
+	}
+}
+
+// TestNextMissing: whatever is stored, appended, dropped and opened again in whatever order, what is missing is found as by asking for each block.
+func TestNextMissing(t *testing.T) {
+	w, _ := pairOf(t, 300)
+	key := w.Key()
+	st := NewMemory()
+	r := open(t, st, key, nil)
+	random := rand.New(rand.NewPCG(7, 7))
+	for range 2000 {
+		switch random.IntN(40) {
+		case 0:
+			from := random.Uint64N(300)
+			if err := r.Clear(t.Context(), from, from+random.Uint64N(20)); err != nil {
+				t.Fatal(err)
+			}
+		case 1:
+			if err := r.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r = open(t, st, key, nil)
+		default:
+			seq, ok := r.NextMissing(0)
+			if !ok || random.IntN(4) == 0 {
+				seq = random.Uint64N(300)
+			}
+			copyBlock(t, w, r, seq)
+		}
+		from := random.Uint64N(300)
+		want := from
+		for want < r.Len() && r.Has(want) {
+			want++
+		}
+		if got, ok := r.NextMissing(from); ok != (want < r.Len()) || ok && got != want {
+			t.Fatalf("missing from %d on: %d %v, want %d of %d", from, got, ok, want, r.Len())
+		}
+		if want, _ := w.NextMissing(0); want != 0 {
+			t.Fatalf("the writer lacks %d", want)
+		}
 	}
 }

@@ -27,14 +27,19 @@ var fileNames = []string{"data", "tree", "signatures", "bitfield", "head", "fork
 // that was signed; and what it serves to another feed is right or refused there.
 func FuzzFiles(f *testing.F) {
 	st, w := stored(f)
+	held := map[string][]byte{}
 	for i, name := range fileNames {
-		f.Add(uint8(i), uint16(0), bytes.Clone(st.files[name].data), false)
+		var err error
+		if held[name], err = contents(st.files[name]); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), uint16(0), held[name], false)
 		f.Add(uint8(i), uint16(40), []byte{0xff, 0, 1}, true)
 	}
 	f.Fuzz(func(t *testing.T, which uint8, at uint16, with []byte, cut bool) {
 		damaged := NewMemory()
-		for name, file := range st.files {
-			damaged.files[name] = &memoryFile{data: bytes.Clone(file.data)}
+		for name, b := range held {
+			damaged.files[name] = fileOf(b)
 		}
 		file := damaged.files[fileNames[int(which)%len(fileNames)]]
 		if _, err := file.WriteAt(with, int64(at)); err != nil {

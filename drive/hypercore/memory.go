@@ -31,9 +31,15 @@ func (m *Memory) Open(name string) (File, error) {
 // Sync does nothing: there are no names to lose.
 func (m *Memory) Sync() error { return nil }
 
+// chunk is the unit in which a file in memory grows, in bytes: what is there is never copied.
+const chunk = 4096
+
+// memoryFile is chunks; nil: zeros.
 type memoryFile struct {
-	mu   sync.RWMutex
-	data []byte
+	mu     sync.RWMutex // guards what follows
+	size   int64
+	chunks []*[chunk]byte
+	// Invariant: what lies in a chunk beyond size is zero, and there is no chunk wholly beyond it.
 }
 
 func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
@@ -42,10 +48,17 @@ func (f *memoryFile) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d", off)
 	}
-	if off >= int64(len(f.data)) {
-		return 0, io.EOF
+	n := int(max(min(int64(len(p)), f.size-off), 0))
+	for rest := p[:n]; len(rest) > 0; {
+		i, at := off/chunk, int(off%chunk)
+		k := min(len(rest), chunk-at)
+		if i < int64(len(f.chunks)) && f.chunks[i] != nil {
+			copy(rest[:k], f.chunks[i][at:])
+		} else {
+			clear(rest[:k])
+		}
+		rest, off = rest[k:], off+int64(k)
 	}
-	n := copy(p, f.data[off:])
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -58,39 +71,58 @@ func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("write at %d", off)
 	}
-	f.grow(off + int64(len(p)))
-	return copy(f.data[off:], p), nil
-}
-
-// grow makes the file at least size bytes long. Called with mu held.
-func (f *memoryFile) grow(size int64) {
-	if more := size - int64(len(f.data)); more > 0 {
-		f.data = append(f.data, make([]byte, more)...)
+	end := off + int64(len(p))
+	f.size = max(f.size, end)
+	for rest := p; len(rest) > 0; {
+		i, at := off/chunk, int(off%chunk)
+		for i >= int64(len(f.chunks)) {
+			f.chunks = append(f.chunks, nil)
+		}
+		if f.chunks[i] == nil {
+			f.chunks[i] = new([chunk]byte)
+		}
+		k := copy(f.chunks[i][at:], rest)
+		rest, off = rest[k:], off+int64(k)
 	}
+	return len(p), nil
 }
 
 func (f *memoryFile) Truncate(size int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.grow(size)
-	f.data = f.data[:size]
+	f.zero(size, f.size)
+	f.chunks = f.chunks[:min(int64(len(f.chunks)), (size+chunk-1)/chunk)]
+	f.size = size
 	return nil
 }
 
 func (f *memoryFile) Size() (int64, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return int64(len(f.data)), nil
+	return f.size, nil
 }
 
 func (f *memoryFile) Punch(off, n int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	end := min(off+n, int64(len(f.data)))
-	if off >= 0 && off < end {
-		clear(f.data[off:end])
+	if off >= 0 {
+		f.zero(off, min(off+n, f.size))
 	}
 	return nil
+}
+
+// zero makes the bytes from from up to to zero and frees the chunks that have no others. Called with mu held.
+func (f *memoryFile) zero(from, to int64) {
+	for from < to && from/chunk < int64(len(f.chunks)) {
+		i, at := from/chunk, from%chunk
+		k := min(to-from, chunk-at)
+		if k == chunk {
+			f.chunks[i] = nil
+		} else if f.chunks[i] != nil {
+			clear(f.chunks[i][at : at+k])
+		}
+		from += k
+	}
 }
 
 func (f *memoryFile) Sync() error  { return nil }

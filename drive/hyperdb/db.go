@@ -19,7 +19,7 @@ type Log interface {
 	Len() uint64
 	Has(seq uint64) bool
 	LastStored(below uint64) (seq uint64, ok bool) // greatest stored block below below, without looking at each
-	Block(seq uint64) ([]byte, error)
+	Block(seq uint64) ([]byte, error)              // the caller may keep it and does not change it
 	Append(ctx context.Context, blocks [][]byte) (first uint64, err error)
 }
 
@@ -50,6 +50,7 @@ type Writer struct {
 type DB struct {
 	cfg     Config
 	entries *lru.Cache[Version, *Entry]
+	crowded int // the constant, but in tests
 
 	updating sync.Mutex // one Update at a time; held while feeds are opened, taken before mu
 	writing  sync.Mutex // one Batch at a time; held over appends, taken before updating and mu
@@ -69,8 +70,18 @@ type writer struct {
 	log        Log
 	authorized bool
 	head       *Entry // newest good entry that is stored
+	learned    *Entry // the head whose list was taken up
 	scanned    uint64 // blocks below this were looked at for head
+	lists      lists
 	told       Writer // what OnWriter heard last
+}
+
+// lists is what block seq of a feed, the last one that an entry named as the place of its list, says. It is changed with mu held, or while a batch reads
+// with mu shared, of which there is one at a time.
+type lists struct {
+	seq     uint64 // 0: none
+	feeds   []hypercore.Key
+	content []byte
 }
 
 // Open opens a database and looks at what its feeds hold. It appends the header to an empty local feed.
@@ -82,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{cfg: cfg, entries: entries, byKey: map[hypercore.Key]*writer{}}
+	db := &DB{cfg: cfg, entries: entries, crowded: crowded, byKey: map[hypercore.Key]*writer{}}
 	if cfg.Local != nil {
 		if cfg.Local.Len() == 0 {
 			if _, err := cfg.Local.Append(ctx, [][]byte{header}); err != nil {
@@ -215,7 +226,8 @@ func (db *DB) look() {
 			break
 		}
 		w.scanned = max(w.scanned, min(db.firstGap(w, length), unread))
-		if w.head != nil {
+		if w.head != w.learned && w.authorized {
+			w.learned = w.head
 			db.learn(w, w.head)
 		}
 	}
@@ -283,11 +295,14 @@ func (db *DB) entry(w *writer, seq uint64) (*Entry, error) {
 		if raw.inflate == 0 || raw.inflate > seq {
 			return nil, bad("the list is said to be in block %d", raw.inflate)
 		}
-		in, err := db.rawEntry(w, raw.inflate)
-		if err != nil {
-			return nil, fmt.Errorf("list in force: %w", err)
+		if w.lists.seq != raw.inflate {
+			in, err := db.rawEntry(w, raw.inflate)
+			if err != nil {
+				return nil, fmt.Errorf("list in force: %w", err)
+			}
+			w.lists = lists{raw.inflate, in.feeds, in.content}
 		}
-		list, content = in.feeds, in.content
+		list, content = w.lists.feeds, w.lists.content
 	}
 	e, err := raw.resolve(v, list, content)
 	if err != nil {
@@ -316,19 +331,20 @@ func (e *rawEntry) resolve(v Version, list []hypercore.Key, content []byte) (*En
 	if len(e.clock) > len(list) {
 		return nil, bad("a clock of %d for a list of %d feeds", len(e.clock), len(list))
 	}
-	t, err := decodeTrie(e.trie, len(list))
+	length := digits(e.key)
+	err := checkTrie(e.trie, len(list), func(l link) error {
+		if int(l.position) >= length {
+			return bad("trie position %d on a path of %d digits", l.position, length)
+		}
+		if l.seq >= v.Seq && list[l.feed] == v.Feed {
+			return bad("a pointer ahead, to block %d", l.seq)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	out := &Entry{Version: v, Key: e.key, Value: e.value, Deleted: e.deleted, Inflate: e.inflate, list: list, clock: e.clock, trie: t, path: path(e.key, true)}
-	for _, l := range t {
-		if int(l.position) >= len(out.path) {
-			return nil, bad("trie position %d on a path of %d digits", l.position, len(out.path))
-		}
-		if list[l.feed] == v.Feed && l.seq >= v.Seq {
-			return nil, bad("a pointer ahead, to block %d", l.seq)
-		}
-	}
+	out := &Entry{Version: v, Key: e.key, Value: e.value, Deleted: e.deleted, Inflate: e.inflate, list: list, clock: e.clock, encoded: e.trie}
 	if content != nil {
 		out.Content = hypercore.Key(content)
 	}

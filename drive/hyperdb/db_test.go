@@ -133,6 +133,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		for _, blocks := range sc.Feeds {
 			for _, b := range blocks {
 				f.Add([]byte(b))
+				f.Add(append([]byte{0x0a, 3, '/', '/', 'a', 0x22, 0}, b...))
 			}
 		}
 	}
@@ -140,6 +141,9 @@ func FuzzDecodeEntry(f *testing.F) {
 		raw, err := decodeEntry(b)
 		if err != nil {
 			return
+		}
+		if got, want := digits(raw.key), len(path(raw.key, true)); got != want {
+			t.Fatalf("the path of %q has %d digits, said were %d", raw.key, want, got)
 		}
 		again, err := decodeEntry(raw.encode())
 		if err != nil || string(again.encode()) != string(raw.encode()) {
@@ -166,6 +170,10 @@ func FuzzDecodeTrie(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, feeds uint8) {
 		tr, err := decodeTrie(b, int(feeds))
+		var links int
+		if also := checkTrie(b, int(feeds), func(link) error { links++; return nil }); (also == nil) != (err == nil) || err == nil && links < len(tr) {
+			t.Fatalf("decoded: %v; checked: %v, %d links of %d", err, also, links, len(tr))
+		}
 		if err != nil {
 			if !errors.Is(err, ErrBadEntry) {
 				t.Fatal(err)

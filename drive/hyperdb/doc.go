@@ -13,7 +13,14 @@
 // what hyperdb writes, up to the order of several pointers under one value, so any hyperdb 3.5 reader can get and list what we write. Each entry of a batch has
 // the one before as its only head, and all go into one append under one signature.
 //
+// In one thing we differ: where more than 8 pointers stand under one value, of each feed only the newest stays (walk.thin). hyperdb keeps all that any head has, and where two write at once each
+// of their entries is a pointer longer than the one before; after 1,024 a reader of ours would refuse them. A newer entry of the same writer in the same part of the tree leads to
+// all that the older one leads to, and hyperdb's own get passes over the older one once it has come by the newer.
+//
 // # Reading
+//
+// A trie is checked where it stands in the block and decoded when a put first walks it: who only reads never does, and a block costs it the same however long the logs are. An entry's value and trie are
+// parts of its block, its list of writers that of the entry before.
 //
 // Nothing is read through the trie, which hyperdb itself gets wrong after merges. Index folds logs and clocks: an entry is current unless another one of the
 // same key has seen it. Clocks are claims; where two entries both say they have seen the other, one lies and neither supersedes. drive goes

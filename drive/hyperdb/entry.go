@@ -38,10 +38,29 @@ type Entry struct {
 	Feeds   []hypercore.Key // the list itself; only in an inflated entry
 	Content hypercore.Key   // the writer's content feed; only in an inflated entry, zero if it has none
 
-	list  []hypercore.Key // the list in force
-	clock []uint64        // blocks seen of each feed of it, as far as it goes
-	trie  trie
-	path  []byte
+	list    []hypercore.Key // the list in force
+	clock   []uint64        // blocks seen of each feed of it, as far as it goes
+	encoded []byte          // the trie as it stands in the block, checked
+
+	way *way // guarded by DB.writing; nil until a put comes by
+}
+
+// way is what only a put needs of an entry. Most entries are read and never walked.
+type way struct {
+	path []byte
+	trie trie
+}
+
+// walked returns e's way. Called with DB.writing held.
+func (e *Entry) walked() *way {
+	if e.way == nil {
+		t, err := decodeTrie(e.encoded, len(e.list))
+		if err != nil {
+			panic(err) // resolve checked it
+		}
+		e.way = &way{path(e.Key, true), t}
+	}
+	return e.way
 }
 
 // Clock returns how many blocks of feed the writer says it had seen.
@@ -54,7 +73,7 @@ func (e *Entry) Clock(feed hypercore.Key) uint64 {
 	return 0
 }
 
-// rawEntry is the protobuf: numbers are relative to the list in force.
+// rawEntry is the protobuf: numbers are relative to the list in force. Decoded, value, trie and content are parts of the block.
 type rawEntry struct {
 	key     string
 	value   []byte
@@ -94,7 +113,7 @@ func (e *rawEntry) encode() []byte {
 	return b
 }
 
-// decodeEntry decodes one block. It checks what can be checked without the list in force.
+// decodeEntry decodes one block, which the entry keeps. It checks what can be checked without the list in force.
 func decodeEntry(b []byte) (e rawEntry, err error) {
 	var hasKey, hasTrie bool
 	for len(b) > 0 {
@@ -136,11 +155,11 @@ func (e *rawEntry) field(number protowire.Number, kind protowire.Type, num uint6
 	case number == 1 && kind == protowire.BytesType:
 		e.key = string(data)
 	case number == 2 && kind == protowire.BytesType:
-		e.value = append([]byte{}, data...)
+		e.value = data[:len(data):len(data)]
 	case number == 3 && kind == protowire.VarintType:
 		e.deleted = num != 0
 	case number == 4 && kind == protowire.BytesType:
-		e.trie = append([]byte{}, data...)
+		e.trie = data[:len(data):len(data)]
 	case number == 5 && kind == protowire.VarintType:
 		e.clock = append(e.clock, num)
 	case number == 5 && kind == protowire.BytesType:
@@ -159,7 +178,7 @@ func (e *rawEntry) field(number protowire.Number, kind protowire.Type, num uint6
 		if len(data) != 32 {
 			return bad("content feed of %d bytes", len(data))
 		}
-		e.content = append([]byte{}, data...)
+		e.content = data[:len(data):len(data)]
 	}
 	if len(e.clock) > maxFeeds || len(e.feeds) > maxFeeds {
 		return bad("more than %d feeds", maxFeeds)

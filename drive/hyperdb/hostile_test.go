@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -90,5 +91,120 @@ func TestCrowdedTrieIsRefused(t *testing.T) {
 	}
 	if _, err := decodeTrie(tr.encode(), 1); !errors.Is(err, ErrBadEntry) {
 		t.Error(err)
+	}
+}
+
+// TestPointersTwice: pointers that are there twice count once, also where only the bounds are checked.
+func TestPointersTwice(t *testing.T) {
+	tr := make(trie, 2*maxShared)
+	for i := range tr {
+		tr[i] = link{0, 1, pointer{0, uint64(i%maxShared) + 1}}
+	}
+	if err := checkTrie(tr.encode(), 1, func(link) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	tr = append(tr, link{0, 1, pointer{0, maxShared + 1}})
+	if err := checkTrie(tr.encode(), 1, func(link) error { return nil }); !errors.Is(err, ErrBadEntry) {
+		t.Error(err)
+	}
+}
+
+// TestFalsePointerDisplacesNothing: a writer points to blocks of another that are elsewhere in the tree, or nowhere; the good pointers beside them stay.
+func TestFalsePointerDisplacesNothing(t *testing.T) {
+	c := newCrowd(t, 3)
+	c.write(2)
+	for _, key := range []string{"elsewhere", "f"} {
+		if _, err := c.nodes[1].db.Batch(t.Context(), []Op{{Key: key, Value: []byte("v")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.exchange()
+	n, liar := c.nodes[0], c.nodes[2]
+	honest := c.nodes[1].local
+	liar.db.crowded = 1 << 20
+	if _, err := liar.db.Batch(t.Context(), []Op{{Key: fmt.Sprintf("f/%x", liar.local[:3]), Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	log := liar.log(liar.local)
+	last := &log.blocks[len(log.blocks)-1]
+	raw, err := decodeEntry(*last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := decodeTrie(raw.trie, maxFeeds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var good link
+	feed := slices.Index(liar.db.list, honest)
+	for _, l := range tr {
+		if l.feed == feed && l.digit != end && l.position >= 32 && l.seq > good.seq {
+			good = l
+		}
+	}
+	if good.seq == 0 {
+		t.Fatalf("no pointer to %v in %v", honest, tr)
+	}
+	length := n.log(honest).limit
+	for _, seq := range []uint64{length - 1, length - 2, length + 5, 1 << 40} {
+		tr.add(int(good.position), good.digit, pointer{feed, seq})
+	}
+	raw.trie = tr.encode()
+	*last = raw.encode()
+	c.exchange()
+	n.db.crowded = 0
+	key := ""
+	for i := 0; key == "" || path(key, true)[good.position] == good.digit; i++ {
+		key = fmt.Sprintf("f/%d", i)
+	}
+	if _, err := n.db.Batch(t.Context(), []Op{{Key: key, Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	written := n.db.local.head
+	if !slices.ContainsFunc(written.walked().trie, func(l link) bool {
+		return written.list[l.feed] == honest && l.seq == good.seq && l.position == good.position && l.digit == good.digit
+	}) {
+		t.Errorf("the pointer to block %d is gone: %v", good.seq, written.walked().trie)
+	}
+}
+
+// TestFalsePointersSpoilNoEntry: two writers point to blocks that are not there, one to come from the writer itself, others so many that a put that takes over all would be refused by
+// every reader.
+func TestFalsePointersSpoilNoEntry(t *testing.T) {
+	for name, c := range map[string]struct {
+		positions int
+		pointers  uint64 // under a value
+	}{"ahead": {1, 0}, "under one value": {1, maxShared * 2 / 3}, "in all": {32, maxShared * 2 / 5}} {
+		t.Run(name, func(t *testing.T) {
+			n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
+			n.open(t, n.local, hypercore.Key{})
+			for i := range uint64(2) {
+				evil, tr := n.log(hypercore.Key{byte(2 + i)}), trie{}
+				for position := range int32(c.positions) {
+					for digit := range byte(end) {
+						for k := range c.pointers {
+							tr = append(tr, link{position, digit, pointer{2, 1<<40 + c.pointers*i + k}})
+						}
+						tr = append(tr, link{position, digit, pointer{1, 1 << 40}})
+					}
+				}
+				r := rawEntry{key: "a/b", trie: tr.encode(), clock: []uint64{2, 0}, inflate: 1, feeds: []hypercore.Key{evil.key, n.local, {9}}}
+				evil.blocks, evil.limit = [][]byte{header, r.encode()}, 2
+				if err := n.db.Authorize(t.Context(), evil.key); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := n.db.Entry(evil.key, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seq, err := n.db.Batch(t.Context(), []Op{{Key: "a/c", Value: []byte("v")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.db.entries.Purge()
+			if _, err := n.db.Entry(n.local, seq); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -38,5 +38,17 @@ func path(key string, terminated bool) []byte {
 	return digits
 }
 
+// digits is how long path(key, true) is.
+func digits(key string) int {
+	n := strings.Count(key, "/") + 1
+	if strings.HasPrefix(key, "/") || key == "" {
+		n--
+	}
+	if strings.HasSuffix(key, "/") {
+		n--
+	}
+	return 32*n + 1
+}
+
 // normalize drops one leading slash (hyperdb 3.5.0, lib/normalize.js).
 func normalize(key string) string { return strings.TrimPrefix(key, "/") }

@@ -1,6 +1,7 @@
 package hyperdb
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -17,7 +18,7 @@ type Op struct {
 }
 
 // Batch writes ops to the local feed as one append under one signature and returns the position of the first. Each entry's
-// trie is byte-equal to hyperdb 3.5.0's, up to the order of pointers under one value.
+// trie is byte-equal to hyperdb 3.5.0's, up to the order of pointers under one value, as long as there are few of them (doc.go).
 func (db *DB) Batch(ctx context.Context, ops []Op) (first uint64, err error) {
 	ops = slices.Clone(ops)
 	for i, op := range ops {
@@ -122,14 +123,16 @@ func keysOf(ws []*writer) []hypercore.Key {
 
 // put adds one entry over the current heads and becomes the only head.
 func (b *batch) put(key string, op Op) {
-	e := &Entry{Version: Version{b.db.local.Key, b.next}, Key: key, Value: op.Value, Deleted: op.Delete, path: path(key, true)}
-	w := walk{batch: b, entry: e, trie: b.trie[:0]}
+	e := &Entry{Version: Version{b.db.local.Key, b.next}, Key: key, Value: op.Value, Deleted: op.Delete, list: b.list}
+	w := walk{batch: b, entry: e, path: path(key, true), trie: b.trie[:0]}
 	for _, h := range b.heads {
 		w.from(0, h)
 	}
+	w.thin()
 	b.trie = w.trie
-	e.trie = slices.Clone(w.trie)
-	raw := rawEntry{key: key, value: op.Value, deleted: op.Delete, trie: e.trie.encode()}
+	e.way = &way{w.path, slices.Clone(w.trie)}
+	e.encoded = w.trie.encode()
+	raw := rawEntry{key: key, value: op.Value, deleted: op.Delete, trie: e.encoded}
 	if b.listChanged {
 		b.listChanged, b.inflate = false, b.next
 		raw.feeds, e.Feeds = b.list, b.list
@@ -142,7 +145,7 @@ func (b *batch) put(key string, op Op) {
 	b.next++
 	b.clock[b.positions[b.db.local.Key]] = b.next
 	raw.clock = slices.Clone(b.clock)
-	e.clock, e.list = raw.clock, b.list
+	e.clock = raw.clock
 	b.blocks = append(b.blocks, raw.encode())
 	b.written = append(b.written, e)
 	b.heads = []*Entry{e}
@@ -152,7 +155,8 @@ func (b *batch) put(key string, op Op) {
 type walk struct {
 	batch *batch
 	entry *Entry
-	trie  trie // of entry
+	path  []byte // of entry
+	trie  trie   // of entry
 	// taken is nil until a walker first splits: positions only grow, so no step can come twice before. One taken twice adds nothing;
 	// without this a web of pointers doubles the walkers at every digit.
 	taken map[step]bool
@@ -166,17 +170,18 @@ type step struct {
 
 // from follows the way of the new entry through the trie of head, from position i on.
 func (w *walk) from(i int, head *Entry) {
-	rest := head.trie.from(i)
-	for ; i < len(w.entry.path); i++ {
-		digit := w.entry.path[i]
+	way := head.walked()
+	rest := way.trie.from(i)
+	for ; i < len(w.path); i++ {
+		digit := w.path[i]
 		var at trie
 		at, rest = rest.at(i)
 		w.keepOthers(i, digit, head, at)
-		if i < len(head.path) && head.path[i] == digit && (digit < end || head.Key == w.entry.Key) {
+		if i < len(way.path) && way.path[i] == digit && (digit < end || head.Key == w.entry.Key) {
 			continue
 		}
-		if i < len(head.path) {
-			w.keep(i, head.path[i], head.Version)
+		if i < len(way.path) {
+			w.keep(i, way.path[i], head.Version)
 		}
 		at = slices.DeleteFunc(slices.Clone(at), func(l link) bool { return l.digit != digit })
 		var ahead []*Entry
@@ -192,7 +197,8 @@ func (w *walk) from(i int, head *Entry) {
 			w.from(i+1, e)
 		}
 		head = ahead[0]
-		rest = head.trie.from(i + 1)
+		way = head.walked()
+		rest = way.trie.from(i + 1)
 	}
 }
 
@@ -226,11 +232,90 @@ func (w *walk) keepOthers(i int, digit byte, head *Entry, at trie) {
 	}
 }
 
-// keep adds a pointer to v, if our list names its feed.
+// keep adds a pointer to v, if our list names its feed. What somebody says of a block of ours that is not written yet would make the new entry one that readers refuse.
 func (w *walk) keep(i int, digit byte, v Version) {
+	if v.Feed == w.entry.Feed && v.Seq >= w.entry.Seq {
+		return
+	}
 	if at, ok := w.batch.positions[v.Feed]; ok {
 		w.trie.add(i, digit, pointer{at, v.Seq})
 	}
+}
+
+// crowded is how many pointers stand under one value before thin looks at them.
+const crowded = 8
+
+// thin drops, where more than crowded pointers stand under one value, those to an entry that is older than another one of the same feed there (doc.go). Heads of several that write at once
+// point to older and to newer entries of the same writers, and the walk takes over all.
+func (w *walk) thin() {
+	kept := w.trie[:0]
+	for rest := w.trie; len(rest) > 0; {
+		k := 1
+		for k < len(rest) && !rest[k].follows(rest[0]) {
+			k++
+		}
+		under := rest[:k]
+		rest = rest[k:]
+		if len(under) > w.batch.db.crowded {
+			under = w.newest(under)
+		}
+		if len(under) > maxShared {
+			under = w.leading(under)
+			under = under[:min(len(under), maxShared)]
+		}
+		kept = append(kept, under...)
+	}
+	if len(kept) > maxPointers {
+		kept = w.leading(kept)
+		kept = kept[:min(len(kept), maxPointers)]
+	}
+	w.trie = kept
+}
+
+// leading is what of t leads somewhere now: other writers' false pointers must not make ours an entry that readers refuse.
+func (w *walk) leading(t trie) trie {
+	return slices.DeleteFunc(t, func(l link) bool {
+		_, ok := w.line(l)
+		return !ok
+	})
+}
+
+// newest is thin for the pointers under one value. Only an entry that is here and stands where the pointer is displaces others: a
+// false pointer of somebody hides nothing.
+func (w *walk) newest(under trie) trie {
+	newest := map[line]uint64{}
+	for _, l := range under {
+		if of, ok := w.line(l); ok {
+			newest[of] = max(newest[of], l.seq)
+		}
+	}
+	return slices.DeleteFunc(under, func(l link) bool {
+		of, ok := w.line(l)
+		return ok && l.seq < newest[of]
+	})
+}
+
+// line is the entries under one value of which each makes those before it superfluous: those of a feed, and behind the end of a path those of a key.
+type line struct {
+	feed int
+	key  string // of those behind the end
+}
+
+// line returns the line of the entry that l leads to, if that is here, good, and where l says.
+func (w *walk) line(l link) (of line, ok bool) {
+	e := w.batch.follow(w.entry, l.pointer)
+	if e == nil {
+		return line{}, false
+	}
+	i, way := int(l.position), e.walked()
+	if i >= len(way.path) || way.path[i] != l.digit || !bytes.Equal(way.path[:i], w.path[:i]) {
+		return line{}, false
+	}
+	of.feed = l.feed
+	if l.digit == end {
+		of.key = e.Key
+	}
+	return of, true
 }
 
 // follow returns the entry that a pointer of e names, or nil if it is not here or no good: a broken pointer hides

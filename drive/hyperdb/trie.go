@@ -81,29 +81,62 @@ func (t trie) encode() []byte {
 
 // decodeTrie decodes what encode wrote, for a list of feeds feeds long.
 func decodeTrie(b []byte, feeds int) (trie, error) {
-	t := make(trie, 0, min(len(b)/4, 64))
+	t := make(trie, 0, min(len(b)/3, 1024))
+	err := eachLink(b, feeds, func(l link) error {
+		t.add(int(l.position), l.digit, l.pointer)
+		if k := len(t) - 1 - maxShared; k >= 0 && t[k].position == l.position && t[k].digit == l.digit {
+			return bad("more than %d pointers under one value", maxShared)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// checkTrie says of b what decodeTrie says, and what check says of its links, without keeping any: who only reads needs no trie.
+func checkTrie(b []byte, feeds int, check func(link) error) error {
+	var before link
+	shared, crowd := 0, false
+	err := eachLink(b, feeds, func(l link) error {
+		if l.position != before.position || l.digit != before.digit {
+			shared = 0
+		}
+		shared++
+		crowd = crowd || shared > maxShared
+		before = l
+		return check(l)
+	})
+	if err == nil && crowd {
+		_, err = decodeTrie(b, feeds) // which counts those that are there twice once
+	}
+	return err
+}
+
+// eachLink tells yield of the links that encode wrote, in order, for a list of feeds feeds long, until it says an error.
+func eachLink(b []byte, feeds int, yield func(link) error) error {
 	d := trieDecoder{rest: b}
 	for pointers, last := 0, -1; len(d.rest) > 0; {
 		position, bits := d.next(), d.next()
 		if d.failed || position > 1<<20 || int(position) <= last || bits >= 1<<(end+1) || bits == 0 {
-			return nil, bad("trie at position %d", position)
+			return bad("trie at position %d", position)
 		}
 		last = int(position)
 		for digit := byte(0); digit <= end; digit++ {
-			first := len(t)
 			for more := bits >> digit & 1; more == 1; {
 				f, seq := d.next(), d.next()
 				more = f & 1
 				if pointers++; d.failed || f>>1 >= uint64(feeds) || seq == 0 || pointers > maxPointers {
-					return nil, bad("pointer to feed %d, block %d", f>>1, seq)
+					return bad("pointer to feed %d, block %d", f>>1, seq)
 				}
-				if t.add(int(position), digit, pointer{int(f >> 1), seq}); len(t)-first > maxShared {
-					return nil, bad("more than %d pointers under one value", maxShared)
+				if err := yield(link{int32(position), digit, pointer{int(f >> 1), seq}}); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	return t, nil
+	return nil
 }
 
 type trieDecoder struct {

@@ -3,6 +3,7 @@ package record
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -79,12 +80,7 @@ func (d *inodeDecoder) field(f field) (bool, error) {
 	case protowire.VarintType:
 		return d.number(f)
 	case protowire.Fixed64Type:
-		times := map[protowire.Number]*int64{6: &n.Atime, 9: &n.Mtime, 10: &n.Ctime, 11: &n.Btime}
-		if t := times[f.number]; t != nil {
-			*t = int64(f.num)
-			return true, nil
-		}
-		return false, nil
+		return d.time(f), nil
 	}
 	switch f.number {
 	case 5:
@@ -108,6 +104,24 @@ func (d *inodeDecoder) field(f field) (bool, error) {
 		return true, d.page(f.bytes)
 	}
 	return history(f, &n.Stamp, &n.Replaces)
+}
+
+// time takes in a time, in ns since 1970.
+func (d *inodeDecoder) time(f field) bool {
+	n := d.inode
+	switch f.number {
+	case 6:
+		n.Atime = int64(f.num)
+	case 9:
+		n.Mtime = int64(f.num)
+	case 10:
+		n.Ctime = int64(f.num)
+	case 11:
+		n.Btime = int64(f.num)
+	default:
+		return false
+	}
+	return true
 }
 
 func (d *inodeDecoder) number(f field) (bool, error) {
@@ -176,13 +190,16 @@ func (d *inodeDecoder) xattr(b []byte) error {
 	return err
 }
 
-// extents gives each extent its feed.
+// extents gives each extent its feed. Those of no blocks, which say nothing, are left out: nodes of November 2026 wrote some.
 func (d *inodeDecoder) extents() error {
 	for i, at := range d.at {
 		if at >= uint64(len(d.feeds)) {
 			return fmt.Errorf("extent in content feed %d of %d: %w", at, len(d.feeds), ErrInvalid)
 		}
 		d.inode.Extents[i].Feed = d.feeds[at]
+	}
+	if d.inode.Extents = slices.DeleteFunc(d.inode.Extents, func(e Extent) bool { return e.Count == 0 }); len(d.inode.Extents) == 0 {
+		d.inode.Extents = nil
 	}
 	return nil
 }

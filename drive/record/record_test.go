@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,7 +67,6 @@ func TestRefused(t *testing.T) {
 		"size":             func(n *Inode) { n.Size = MaxSize + 1 },
 		"overlap":          func(n *Inode) { n.Extents[1].Block = 1 },
 		"beyond the end":   func(n *Inode) { n.Extents[2].Block = 6 },
-		"empty extent":     func(n *Inode) { n.Extents[0].Count = 0 },
 		"overflow":         func(n *Inode) { n.Extents[2].Seq = 1<<64 - 1 },
 		"attributes twice": func(n *Inode) { n.Xattrs[1].Name = "user.a" },
 		"extents of a dir": func(n *Inode) { n.Kind = Dir },
@@ -179,8 +179,28 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestEmptyExtents reads what an earlier version wrote: extents of no blocks beside the others.
+func TestEmptyExtents(t *testing.T) {
+	n := sampleInode()
+	want := slices.Clone(n.Extents)
+	n.Extents = slices.Insert(n.Extents, 1, Extent{Block: want[1].Block, Feed: hypercore.Key{77}, Seq: 5})
+	got, err := DecodeInode(n.Encode())
+	if err != nil || !reflect.DeepEqual(got.Extents, want) {
+		t.Errorf("record: %v, %v", got, err)
+	}
+	if page, err := DecodePage(EncodePage(n.Extents)); err != nil || !reflect.DeepEqual(page, want) {
+		t.Errorf("page: %v, %v", page, err)
+	}
+	if page, err := DecodePage(EncodePage(n.Extents[1:2])); err != nil || page != nil {
+		t.Errorf("empty page: %v, %v", page, err)
+	}
+}
+
 func FuzzDecodeInode(f *testing.F) {
 	f.Add(sampleInode().Encode())
+	empty := sampleInode()
+	empty.Extents = []Extent{{Block: 1}}
+	f.Add(empty.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, err := DecodeInode(b)
 		if err != nil {

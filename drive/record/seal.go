@@ -32,13 +32,19 @@ const SealOverhead = 1 + binary.MaxVarintLen32 + chacha20poly1305.NonceSizeX + c
 
 // Token is the name token of name in directory dir: 22 characters of base64url.
 func (k *Keys) Token(dir ID, name string) string {
-	h, err := blake2b.New(16, k.Names[:])
+	t := k.RawToken(dir, name)
+	return base64.RawURLEncoding.EncodeToString(t[:])
+}
+
+// RawToken is the bytes that Token writes.
+func (k *Keys) RawToken(dir ID, name string) (t [16]byte) {
+	h, err := blake2b.New(len(t), k.Names[:])
 	if err != nil {
 		panic(err) // size and key length are constants that fit
 	}
-	h.Write(dir[:])
-	h.Write([]byte(name))
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	h.Write(append(append(make([]byte, 0, len(dir)+len(name)), dir[:]...), name...))
+	h.Sum(t[:0])
+	return t
 }
 
 // Seal seals a record for its place: the database key key in the feed of writer. The caller owns the result.
@@ -187,6 +193,11 @@ func AppendLocal(dst []byte, key [32]byte, purpose string, plain []byte) ([]byte
 
 // OpenLocal opens what SealLocal sealed.
 func OpenLocal(key [32]byte, purpose string, sealed []byte) ([]byte, error) {
+	return OpenLocalAt(key, purpose, nil, sealed)
+}
+
+// OpenLocalAt opens what SealLocal sealed for the purpose that ends with the bytes of at.
+func OpenLocalAt(key [32]byte, purpose string, at, sealed []byte) ([]byte, error) {
 	_, epoch, nonce, box, err := parseSealed(sealed, sealVersion)
 	if err != nil {
 		return nil, err
@@ -194,5 +205,7 @@ func OpenLocal(key [32]byte, purpose string, sealed []byte) ([]byte, error) {
 	if epoch != 0 {
 		return nil, fmt.Errorf("epoch %d: %w", epoch, ErrSealed)
 	}
-	return open(key, nil, nonce, box, []byte("hyphafs local 1"+purpose))
+	const local = "hyphafs local 1"
+	place := append(append(append(make([]byte, 0, len(local)+len(purpose)+len(at)), local...), purpose...), at...)
+	return open(key, nil, nonce, box, place)
 }

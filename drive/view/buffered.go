@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,7 +17,7 @@ type Buffered struct {
 	one sync.Mutex // one Update at a time; taken before mu
 	out sync.Mutex // one Flush at a time; taken before mu
 
-	mu     sync.Mutex // guards what follows; held for a moment only
+	mu     sync.Mutex // guards what follows; held for a moment only, in which a view of base may begin
 	fresh  *layer     // what changed since the last Flush began
 	frozen *layer     // what the Flush at work is writing, or nil
 }
@@ -38,10 +39,26 @@ func (b *Buffered) layers() (fresh, frozen *layer) {
 
 // View runs fn on one state.
 func (b *Buffered) View(fn func(Tx) error) error {
-	fresh, frozen := b.layers()
-	return b.base.View(func(base Tx) error {
-		return fn(&bufferedTx{layers: []*layer{fresh, frozen}, base: base})
+	b.mu.Lock() // until the view of the base began: a Flush that ends in between would show there what the layers of now do not know
+	began := false
+	err := b.base.View(func(base Tx) error {
+		var over []*layer
+		for _, l := range []*layer{b.fresh, b.frozen} {
+			if l != nil && l.Len() > 0 {
+				over = append(over, l.Copy())
+			}
+		}
+		began = true
+		b.mu.Unlock()
+		if len(over) == 0 { // nearly always, where nothing changes
+			return fn(base)
+		}
+		return fn(&bufferedTx{layers: over, base: base})
 	})
+	if !began {
+		b.mu.Unlock()
+	}
+	return err
 }
 
 // Update runs fn and shows what it wrote.
@@ -163,7 +180,7 @@ func (t *bufferedTx) Delete(key []byte) error {
 func (t *bufferedTx) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error)) error {
 	over := &layer{}
 	start := max(string(prefix), string(from))
-	for _, l := range []*layer{t.layers[1], t.layers[0]} {
+	for _, l := range slices.Backward(t.layers) {
 		if l == nil {
 			continue
 		}

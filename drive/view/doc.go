@@ -45,7 +45,7 @@
 // # Rows
 //
 // One letter, then parts of fixed size (rows.go lists them). Keys are ids and tokens; values are sealed under a key of this node, bound to their
-// row, since names are secrets. What is known of one inode stands together. Looking up a name or an inode is one to three gets; merged directories, which are rare, cost a walk to the root. Keys that
+// row, since names are secrets. What is known of one inode stands together and is read in one go (about). Looking up a name is two gets and that; merged directories, which are rare, cost a walk to the root. Keys that
 // show nothing stand under a letter of their own, so that a listing costs what it shows. A view of another format is refused by Open: its owner drops
 // it and folds again.
 //

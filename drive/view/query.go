@@ -40,6 +40,11 @@ func (s *slot) entities() []entity {
 	if len(s.heads.heads)+len(s.guests) == 0 {
 		return nil
 	}
+	if o, ok := s.alone(); ok {
+		e := newEntity(s.place.dir, o)
+		e.Versions = []record.Version{o.version}
+		return []entity{e}
+	}
 	out := make([]entity, 0, len(s.heads.heads)+len(s.guests))
 	for _, o := range s.live() {
 		id := o.record.Inode
@@ -299,11 +304,7 @@ func (t *txn) members(dir record.ID) ([]record.ID, error) {
 func (t *txn) lookup(dirs []record.ID, name string) ([]entity, error) {
 	var es []entity
 	for _, dir := range dirs {
-		tk, err := parseToken(t.view.keys.Token(dir, name))
-		if err != nil {
-			return nil, err
-		}
-		s, err := t.shown(place{dir, tk})
+		s, err := t.shown(place{dir, t.view.keys.RawToken(dir, name)})
 		if err != nil {
 			return nil, err
 		}

@@ -61,7 +61,7 @@ type place struct {
 func (p place) bytes() []byte { return append(append([]byte{}, p.dir[:]...), p.token[:]...) }
 
 func (p place) row(letter byte) []byte {
-	return append(append([]byte{letter}, p.dir[:]...), p.token[:]...)
+	return append(append(append(make([]byte, 0, 1+placeLen), letter), p.dir[:]...), p.token[:]...)
 }
 
 func idRow(letter byte, id record.ID) []byte {

@@ -51,7 +51,7 @@ func (t *txn) get(row []byte) ([]byte, error) {
 }
 
 func (t *txn) open(row, sealed []byte) ([]byte, error) {
-	b, err := record.OpenLocal(t.view.local, "view"+string(row), sealed)
+	b, err := record.OpenLocalAt(t.view.local, "view", row, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("view row %x: %w", row, ErrDamaged)
 	}
@@ -118,6 +118,64 @@ func (t *txn) inode(id record.ID) (*heads[*record.Inode], error) {
 		t.inodes[id] = &h
 	}
 	return &h, nil
+}
+
+// about is what the rows say of one inode that tell how it is shown.
+type about struct {
+	heads   heads[*record.Inode]
+	live    uint64 // keys where a live head names it
+	subdirs uint64 // of a directory
+	home    *home  // an empty one if it is only where live heads name it
+}
+
+// about reads what the rows of id say. They stand together, so a reader gets there once.
+func (t *txn) about(id record.ID) (a about, err error) {
+	if t.changed != nil {
+		return t.aboutChanged(id)
+	}
+	prefix := idRow(rowAbout, id)
+	err = t.tx.Scan(prefix, nil, func(row, sealed []byte) (more bool, err error) {
+		what := row[len(prefix)]
+		if what > rowLive { // the rows of a name each and of children come behind the others
+			return false, nil
+		}
+		b, err := t.open(row, sealed)
+		if err != nil {
+			return false, err
+		}
+		switch what {
+		case rowInode:
+			a.heads, err = decodeHeads(inodes, id, b)
+		case rowHome:
+			a.home, err = decodeHome(b)
+		case rowLive:
+			a.live, err = decodeCount(row, b)
+		case rowSubdirs:
+			a.subdirs, err = decodeCount(row, b)
+		}
+		return err == nil, err
+	})
+	if a.home == nil {
+		a.home = &home{}
+	}
+	return a, err
+}
+
+// aboutChanged is about in a fold.
+func (t *txn) aboutChanged(id record.ID) (a about, err error) {
+	h, err := t.inode(id)
+	if err != nil {
+		return a, err
+	}
+	a.heads = *h
+	if a.live, err = t.count(aboutRow(rowLive, id)); err != nil {
+		return a, err
+	}
+	if a.subdirs, err = t.count(aboutRow(rowSubdirs, id)); err != nil {
+		return a, err
+	}
+	a.home, err = t.home(id)
+	return a, err
 }
 
 // home returns where an inode is shown, an empty one if that is only where live heads name it.
@@ -190,6 +248,10 @@ func (t *txn) count(row []byte) (uint64, error) {
 	if err != nil || b == nil {
 		return 0, err
 	}
+	return decodeCount(row, b)
+}
+
+func decodeCount(row, b []byte) (uint64, error) {
 	if len(b) != 8 {
 		return 0, fmt.Errorf("view row %x: %w", row, ErrDamaged)
 	}

@@ -132,22 +132,38 @@ func (v *View) Inode(id record.ID) (s InodeState, err error) {
 	return s, err
 }
 
+// Inodes is Inode of many, in one state of the view; those of which there is no record are zero. The caller owns the slice.
+func (v *View) Inodes(ids []record.ID) (states []InodeState, err error) {
+	states = make([]InodeState, len(ids))
+	err = v.read(func(t *txn) error {
+		for i, id := range ids {
+			s, err := t.inodeState(id)
+			if err != nil && !errors.Is(err, ErrNotExist) {
+				return err
+			}
+			states[i] = s
+		}
+		return nil
+	})
+	return states, err
+}
+
 func (t *txn) inodeState(id record.ID) (s InodeState, err error) {
-	h, err := t.inode(id)
+	a, err := t.about(id)
 	if err != nil {
 		return s, err
 	}
-	o, _, ok := h.winner(inodes)
+	o, _, ok := a.heads.winner(inodes)
 	if !ok {
 		return s, fmt.Errorf("inode %s: %w", id, ErrNotExist)
 	}
-	s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(h)-1, 0)}
-	for _, x := range h.heads {
+	s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(&a.heads)-1, 0), Replaces: make([]record.Version, 0, len(a.heads.heads))}
+	for _, x := range a.heads.heads {
 		if x.version == o.version || x.record.Removed || sameButTimes(x.record, o.record) {
 			s.Replaces = append(s.Replaces, x.version)
 		}
 	}
-	s.Counts, err = t.counts(id, s.Kind == record.Dir)
+	s.Counts, err = t.counted(id, &a, s.Kind == record.Dir)
 	return s, err
 }
 
@@ -161,28 +177,27 @@ func (v *View) Counts(id record.ID, dir bool) (c Counts, err error) {
 }
 
 func (t *txn) counts(id record.ID, dir bool) (c Counts, err error) {
-	if c.Nlink, err = t.nlink(id); err != nil || !dir {
+	a, err := t.about(id)
+	if err != nil {
 		return c, err
+	}
+	return t.counted(id, &a, dir)
+}
+
+// counted is counts of an inode whose rows were read.
+func (t *txn) counted(id record.ID, a *about, dir bool) (c Counts, err error) {
+	if c.Nlink = int(a.live); a.home.guest || a.home.dir && a.live > 0 {
+		c.Nlink = 1
+	}
+	if !dir {
+		return c, nil
 	}
 	dirs, err := t.members(id)
 	if err != nil || len(dirs) > 1 {
 		return c, err
 	}
-	n, err := t.count(aboutRow(rowSubdirs, id))
-	c.Subdirs, c.Counted = int(n), true
-	return c, err
-}
-
-func (t *txn) nlink(id record.ID) (int, error) {
-	n, err := t.count(aboutRow(rowLive, id))
-	if err != nil {
-		return 0, err
-	}
-	h, err := t.home(id)
-	if h != nil && (h.guest || h.dir && n > 0) {
-		return 1, err
-	}
-	return int(n), err
+	c.Subdirs, c.Counted = int(a.subdirs), true
+	return c, nil
 }
 
 // Lookup returns what name means in dir. ErrNotExist if nothing is shown there.
@@ -240,11 +255,7 @@ func (t *txn) find(dir record.ID, name string) (s EntryState, err error) {
 // Tombstones returns the deletions that stand at name in dir: what a new entry there replaces.
 func (v *View) Tombstones(dir record.ID, name string) (versions []record.Version, err error) {
 	err = v.read(func(t *txn) error {
-		tk, err := parseToken(v.keys.Token(dir, name))
-		if err != nil {
-			return err
-		}
-		at, err := t.slot(place{dir, tk})
+		at, err := t.slot(place{dir, v.keys.RawToken(dir, name)})
 		if err != nil {
 			return err
 		}

@@ -241,9 +241,15 @@ func (d *Drive) ReadDir(_ context.Context, id record.ID) ([]drive.DirEntry, erro
 	return list, nil
 }
 
-// EntryAttr is fs.Namespace's.
-func (d *Drive) EntryAttr(ctx context.Context, dir record.ID, e drive.DirEntry) (drive.Attr, error) {
-	return d.Lookup(ctx, dir, e.Name)
+// EntryAttrs is fs.Namespace's.
+func (d *Drive) EntryAttrs(ctx context.Context, dir record.ID, entries []drive.DirEntry) ([]drive.Attr, error) {
+	attrs := make([]drive.Attr, len(entries))
+	for i, e := range entries {
+		if a, err := d.Lookup(ctx, dir, e.Name); err == nil {
+			attrs[i] = a
+		}
+	}
+	return attrs, nil
 }
 
 // Readlink is fs.Namespace's.
