@@ -47,5 +47,6 @@ type Config struct {
 	Scratch []string
 }
 
-// DefaultScratch are the names that programs give to files that are nobody else's business.
-var DefaultScratch = []string{".*.sw?", ".#*", ".~lock.*#", ".goutputstream-*", ".Trash-[0-9]*"}
+// DefaultScratch are the names that programs give to files that are nobody else's business. A desktop's trash (.Trash-<uid>) is none of them: moving a file there is one
+// rename, and desktops that get ErrCrossDevice offer to delete for good instead of copying.
+var DefaultScratch = []string{".*.sw?", ".#*", ".~lock.*#", ".goutputstream-*"}

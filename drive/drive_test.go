@@ -92,23 +92,46 @@ func TestTemporaryFilesNeverReachTheLog(t *testing.T) {
 	}
 }
 
+// TestTrash: a desktop moves files and folders to the trash by one rename, whatever others know of them, and back.
+func TestTrash(t *testing.T) {
+	a, b := twoNodes(t)
+	a.put(record.Root, "f", "x")
+	a.put(a.mkdir(record.Root, "d"), "g", "y")
+	a.publishNow()
+	exchange(t, a, b)
+	trash := b.mkdir(record.Root, ".Trash-1000")
+	for _, name := range []string{"f", "d"} {
+		if err := b.Rename(t.Context(), record.Root, name, trash, name, 0); err != nil {
+			t.Errorf("%s to the trash: %v", name, err)
+		}
+	}
+	if err := b.Rename(t.Context(), trash, "d", record.Root, "d", 0); err != nil {
+		t.Errorf("back from the trash: %v", err)
+	}
+	b.publishNow()
+	exchange(t, a, b)
+	if got := a.tree(); got != b.tree() || !strings.Contains(got, "/.Trash-1000/f 644 1 \"x\"") || !strings.Contains(got, "/d/g 644 1 \"y\"") {
+		t.Errorf("the other node shows\n%s\nwant\n%s", got, b.tree())
+	}
+}
+
 func TestScratchStaysHere(t *testing.T) {
 	a, b := twoNodes(t)
 	a.put(record.Root, ".doc.swp", "vim")
-	trash := a.mkdir(record.Root, ".Trash-1000")
-	a.put(trash, "inside", "x")
+	scratch := a.mkdir(record.Root, ".#scratch")
+	a.put(scratch, "inside", "x")
 	a.put(record.Root, "plain", "y")
 	a.publishNow()
 	exchange(t, a, b)
 	if got := b.tree(); got != "/plain 644 1 \"y\"\n" {
 		t.Errorf("the other node shows\n%s", got)
 	}
-	if err := a.Rename(t.Context(), record.Root, "plain", trash, "plain", 0); !errors.Is(err, ErrCrossDevice) {
+	if err := a.Rename(t.Context(), record.Root, "plain", scratch, "plain", 0); !errors.Is(err, ErrCrossDevice) {
 		t.Errorf("a published file went to a place that stays here: %v", err)
 	}
 	a.stop()
 	a.start()
-	if got := a.tree(); !strings.Contains(got, ".doc.swp") || !strings.Contains(got, ".Trash-1000/inside") {
+	if got := a.tree(); !strings.Contains(got, ".doc.swp") || !strings.Contains(got, ".#scratch/inside") {
 		t.Errorf("after a restart\n%s", got)
 	}
 	if err := a.Rename(t.Context(), record.Root, ".doc.swp", record.Root, "doc", 0); err != nil {

@@ -21,6 +21,9 @@
 // before. Lists of directories are kept as well; a change in one drops its list behind the name, whose invalidation waits for those who read the
 // directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
+// What a peer changed makes no event of inotify(7), since the kernel makes those of system calls on this machine alone: a program that watches a folder sees a remote change
+// when it looks. A watch stays, and tells of what is done here.
+//
 // What the kernel knows costs memory here as well. Listings bring inodes along (readdirplus) up to a number; beyond another the kernel is asked to give the oldest up,
 // if it can be asked (known.go).
 //

@@ -41,7 +41,7 @@ func nodeFlags() []cli.Flag {
 	return append(passphraseFlags(),
 		&cli.StringFlag{Name: "name", Usage: "this node's name `N`, a memory aid", EnvVars: env("name"), DefaultText: "hyphafs on <hostname>"},
 		list("listen", "accept peers at `URL`: tcp://host:port or ws://host:port, port 0 picks one; repeatable"),
-		list("peer", "connect to `URL` and stay connected: tcp://host:port, ws://host:port or wss://host; repeatable"),
+		list("peer", "connect to `URL` and stay connected: tcp://host:port, ws://host:port or wss://host; repeatable; those of the first mount are remembered, later ones are for that run"),
 		yes("no-discovery", "look for no peers, and listen only where --listen says"),
 		yes("allow-clear", "serve peers that do not encrypt: whoever knows the discovery key can then fetch ciphertext"),
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error", EnvVars: env("log-level"), Value: "info"},

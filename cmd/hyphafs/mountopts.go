@@ -56,7 +56,7 @@ func (o *options) add(option string) error {
 	case hasValue && slices.Contains(valueOptions, flag):
 		o.flags = append(o.flags, "--"+flag+"="+value)
 	default:
-		return fault.New(fault.Usage, "see go doc hyphafs.org/hyphafs/cmd/hyphafs", "there is no mount option %q", option)
+		return fault.New(fault.Usage, "see -o in hyphafs mount --help; any flag there is one as name=value", "there is no mount option %q", option)
 	}
 	return nil
 }
