@@ -96,12 +96,15 @@ func (d *Drive) syncInode(in *inode) error {
 func (d *Drive) syncPieces(in *inode) error {
 	var f frame
 	if !in.isSmall() {
+		const itemSize = 64 // of what is around the bytes of a piece, about
+		f.b = make([]byte, 0, in.unsynced.bytes+itemSize*uint64(len(in.unsynced.pieces)+1))
+		var b []byte
 		for _, p := range in.unsynced.pieces {
 			p.end = min(p.end, in.rec.Size)
 			if p.off >= p.end {
 				continue
 			}
-			b := make([]byte, p.end-p.off)
+			b = slices.Grow(b[:0], int(p.end-p.off))[:p.end-p.off]
 			if n, err := in.backing.ReadAt(b, int64(p.off)); n < len(b) {
 				return fmt.Errorf("sync: %w", err)
 			}

@@ -58,10 +58,16 @@
 //     keeps the pages of a FUSE file one by one, and those of ext4 in large folios. 7 to 9 GiB/s against 17 to 18, mapped 5 against 14 to 18.
 //   - Sequential write: copies. 512 MiB in 0.40 to 0.45 s and 0.13 to 0.17 s of fsync, on ext4 0.11 to 0.29 s and the same; the node's own code is 0.03 s of that. fs/doc.go
 //     says what passthrough and direct writes would save, and at what price.
-//   - Random 4-KiB read, cold: to open 4 KiB all 64 KiB of its block are read and verified, about half as many in a second as a loopback that reads 4. The disk is most of it;
-//     opening the block is a tenth of the node's processor time.
+//   - Sequential read, cold: requests of 128 KiB, one or two at a time, are what the kernel gives a FUSE server that cannot write to sysfs. As root it is 2 MiB (fs/readahead.go).
+//   - Random 4-KiB read, cold: to open 4 KiB all 64 KiB of its block are read and verified, about half as many in a second as a loopback that reads 4. The disk is most of it:
+//     pread(2) of such a block at random places of the data file takes 150 to 230 us, of 4 KiB 60 to 90, with O_DIRECT 120 to 135 and 60 to 75. POSIX_FADV_RANDOM, which keeps the
+//     kernel from reading more than the block (60 KiB each instead of 70 to 80), gained nothing: 153 to 220 us for 157 to 194, in turn. Opening the block is a tenth of the
+//     node's processor time.
 //   - Random 4-KiB write: a round trip to the node of 23 to 28 us, of gocryptfs 38 to 44 and of a loopback with passthrough 17 to 35 (medians of single calls in turn; the machine was
-//     busy, which makes the means of all three meaningless). fdatasync behind 32 of them is one write of 128 KiB to the journal and one sync.
+//     busy, which makes the means of all three meaningless). fdatasync behind 32 of them is one write of 128 KiB to the journal and one sync, which is nearly all of it. That the
+//     journal grows by 1 MiB at once for large frames, 9 times instead of 18 for 64 of them, changed nothing (1.9 and 2.1 ms, 12 rounds in turn).
+//   - Publishing behind 8,192 such writes: 512 MiB are read, opened, sealed, hashed and appended anew, 1.9 s of one processor (BLAKE2b a fifth, AEAD a seventh), and four syncs for
+//     each 4 MiB. On a busy machine the syncs are more of it than that.
 //   - Append 4 KiB + fsync: of the node's time for it three quarters are fdatasync, a tenth is our code. Medians 22 to 57 us for the write and 108 to 180 for the fsync, of
 //     gocryptfs 60 to 73 and 219 to 270.
 //
