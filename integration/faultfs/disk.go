@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -47,7 +48,7 @@ type Inode struct {
 	Mode  uint32 // with the type bits of stat(2)
 	Data  []byte
 	Names map[string]uint64 // of a directory
-	owned bool              // nobody shares Data
+	owned atomic.Bool       // nobody shares Data; atomic, since several may clone a disk at once
 }
 
 func (in *Inode) isDir() bool { return in.Mode&syscall.S_IFMT == syscall.S_IFDIR }
@@ -67,7 +68,7 @@ func NewDisk() *Disk {
 func (d *Disk) Clone() *Disk {
 	c := &Disk{Inodes: make(map[uint64]*Inode, len(d.Inodes)), Next: d.Next}
 	for ino, in := range d.Inodes {
-		in.owned = false
+		in.owned.Store(false)
 		c.Inodes[ino] = &Inode{Mode: in.Mode, Data: in.Data, Names: maps.Clone(in.Names)}
 	}
 	return c
@@ -131,10 +132,10 @@ func (in *Inode) change(op *Op) {
 // resize gives in bytes of its own, size of them.
 func (in *Inode) resize(size int64) {
 	switch old := in.Data; {
-	case !in.owned || size > int64(cap(old)):
+	case !in.owned.Load() || size > int64(cap(old)):
 		in.Data = make([]byte, size, size+size/4)
 		copy(in.Data, old)
-		in.owned = true
+		in.owned.Store(true)
 	case size < int64(len(old)):
 		clear(old[size:])
 		in.Data = old[:size]
