@@ -39,7 +39,7 @@ type DB struct {
 	closing chan struct{}
 	once    sync.Once // closes it
 
-	reads  atomic.Int64 // what was read since the file's pages were let go, in rows of a scan
+	reads  atomic.Int64 // bytes of the file that were read since its pages were let go
 	failed atomic.Bool  // bbolt met a fault and may hold its locks for good
 	unsure atomic.Bool  // which state is durable is not known: nothing more is written
 }
@@ -171,12 +171,12 @@ func (t *txn) Get(key []byte) ([]byte, error) {
 	if !bytes.Equal(k, key) {
 		v = nil
 	}
-	return v, t.read(perGet)
+	return v, t.read(pageSize)
 }
 
-// read notes that so much was read, and now and then lets the file's pages go: what was returned stays valid, since they come back when they are needed.
-func (t *txn) read(rows int64) error {
-	if t.d.reads.Add(rows) < trimEvery {
+// read notes that so many bytes were read of pages that may be far from each other, and now and then lets its pages go: what was returned stays valid, since they come back when they are needed.
+func (t *txn) read(bytes int) error {
+	if t.d.reads.Add(int64(bytes)) < trimEvery {
 		return nil
 	}
 	t.d.reads.Store(0)
@@ -204,10 +204,14 @@ func (t *txn) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error)
 	}
 	c := t.cursor()
 	defer func() { t.idle = c }()
-	for k, v := c.Seek(start); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+	k, v := c.Seek(start)
+	if err := t.read(pageSize); err != nil {
+		return err
+	}
+	for ; k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		more, err := fn(k, v)
 		if err == nil {
-			err = t.read(1)
+			err = t.read(len(k) + len(v))
 		}
 		if err != nil || !more {
 			return err

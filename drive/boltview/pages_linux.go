@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How much of the file is read ahead when it is opened, by how much at once, and after how many rows its pages are let go, from which size on. bbolt tells
-// the kernel that it reads at random, so each page of a cold file is a wait of its own; and what it touched counts as memory of the process: a page fault maps 16 pages
-// around, which one get in a large file costs, or some hundred rows of a scan. So it is 64 MiB at most.
+// How much of the file is read ahead when it is opened, by how much at once, and after how much reading its pages are let go, from which size on. bbolt tells
+// the kernel that it reads at random, so each page of a cold file is a wait of its own; and what it touched counts as memory of the process. A page fault maps 16
+// pages around, and the pages of neighbouring rows lie anywhere, so it is up to 16 times what was read.
 const (
 	readAhead  = 256 << 20
 	aheadStep  = 128 << 10 // of one call the kernel heeds no more than the disk's read_ahead_kb, which is this nearly everywhere
-	perGet     = 128
-	trimEvery  = 1024 * perGet
+	pageSize   = 4 << 10   // what a search reads, at least
+	trimEvery  = 2 << 20
 	trimLarger = 64 << 20
 )
 

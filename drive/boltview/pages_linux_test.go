@@ -14,7 +14,7 @@ import (
 
 // TestPagesAreLetGo: whoever reads a large file once keeps little of it in memory, and what was read before stays what it was.
 func TestPagesAreLetGo(t *testing.T) {
-	const rows, size = 2 * trimEvery / perGet, 64 << 10
+	const rows, size = 2 * trimEvery / pageSize, 64 << 10
 	db, err := Open(filepath.Join(t.TempDir(), "view.db"))
 	if err != nil {
 		t.Fatal(err)

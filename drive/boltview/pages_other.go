@@ -5,7 +5,7 @@ package boltview
 import "go.etcd.io/bbolt"
 
 const (
-	perGet    = 1
+	pageSize  = 1
 	trimEvery = 1 << 62
 )
 
