@@ -18,8 +18,8 @@
 // name stays, since dropping the name would end inotify watches on it; a name is dropped only if it means another inode, and a removal
 // is told as one. The kernel's replies are ordered against this by its own locks: an invalidation of a name waits for the lookups
 // that go on in the directory, one of pages for the reads that hold them, and one of attributes makes it ignore answers asked for
-// before. Lists of directories are kept as well; a change in one drops its list behind the name, whose invalidation waits for those who read the
-// directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
+// before, but only of inodes that it knows: of another one it is told a second later again. Lists of directories are kept as well; a change in one drops its
+// list behind the name, whose invalidation waits for those who read the directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
 // What a peer changed makes no event of inotify(7), since the kernel makes those of system calls on this machine alone: a program that watches a folder sees a remote change
 // when it looks. A watch stays, and tells of what is done here.

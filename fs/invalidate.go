@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -29,6 +30,7 @@ type invalidations struct {
 	mu      sync.Mutex
 	wake    sync.Cond // something below changed
 	waiting []drive.Change
+	again   []uint64 // inodes that the kernel did not know when it was told of them
 	pruning []uint64 // inodes to be given up if nobody uses them
 	added   uint64   // changes ever given
 	passed  uint64   // changes ever passed on
@@ -81,22 +83,33 @@ func (q *invalidations) modeChanged(id record.ID) { q.kernel.InodeNotify(inoOf(i
 // pruneAtOnce is how many inodes one message to the kernel names, of 8 bytes each.
 const pruneAtOnce = 256
 
-// run passes changes on until stop.
+// onTheWay is longer than any answer to a lookup or a listing takes, which waits for no peer, from the look into the drive until the kernel has taken it.
+const onTheWay = time.Second
+
+// run passes changes on until stop. An inode that the kernel does not know may be named by an answer that is on the way to it and has the attributes of before: it is told of that
+// inode a second time.
 func (q *invalidations) run() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		for len(q.waiting)+len(q.pruning) == 0 && !q.stopped {
+		for len(q.waiting)+len(q.again)+len(q.pruning) == 0 && !q.stopped {
 			q.wake.Wait()
 		}
 		if q.stopped {
 			return
 		}
-		batch, prune := q.waiting, q.pruning
-		q.waiting, q.pruning = nil, nil
+		batch, again, prune := q.waiting, q.again, q.pruning
+		q.waiting, q.again, q.pruning = nil, nil, nil
 		q.mu.Unlock()
+		var unknown []uint64
 		for _, c := range batch {
-			q.pass(c)
+			unknown = append(unknown, q.pass(c)...)
+		}
+		for _, ino := range again {
+			q.kernel.InodeNotify(ino, 0, 0)
+		}
+		if len(unknown) > 0 {
+			time.AfterFunc(onTheWay, func() { q.repeat(unknown) }) // ends at once, also when the queue has stopped
 		}
 		for inodes := range slices.Chunk(prune, pruneAtOnce) {
 			if q.kernel.PruneNotify(inodes) == fuse.ENOSYS {
@@ -107,6 +120,13 @@ func (q *invalidations) run() {
 		q.passed += uint64(len(batch))
 		q.wake.Broadcast()
 	}
+}
+
+func (q *invalidations) repeat(inodes []uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.again = append(q.again, inodes...)
+	q.wake.Broadcast()
 }
 
 // settled waits until everything added so far was passed on, or the queue stopped.
@@ -124,29 +144,42 @@ func (q *invalidations) settled(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pass tells the kernel one change. Of a changed file attributes and pages go, its name and its inotify watches stay; a name goes
-// only when it means another inode. A name that is gone is told as a deletion, so that those who watch it hear of it.
-func (q *invalidations) pass(c drive.Change) {
-	var status fuse.Status
+// pass tells the kernel one change, and returns the inodes concerned that it did not know. Of a changed file attributes and pages go, its name and its inotify watches stay;
+// a name goes only when it means another inode. A name that is gone is told as a deletion, so that those who watch it hear of it.
+func (q *invalidations) pass(c drive.Change) (unknown []uint64) {
+	inode := func(id record.ID, off int64) {
+		switch status := q.kernel.InodeNotify(inoOf(id), off, 0); status {
+		case fuse.OK:
+		case fuse.ENOENT:
+			unknown = append(unknown, inoOf(id))
+		default:
+			q.refused(status)
+		}
+	}
 	switch {
 	case c.Name == "":
-		status = q.kernel.InodeNotify(inoOf(c.ID), 0, 0)
+		inode(c.ID, 0)
 	case c.ID == c.Was && c.ID != (record.ID{}):
-		status = q.kernel.InodeNotify(inoOf(c.ID), -1, 0)
+		inode(c.ID, -1)
 	default:
-		status = fuse.ENOENT
+		status := fuse.ENOENT
 		if c.ID == (record.ID{}) && c.Was != (record.ID{}) {
 			status = q.kernel.DeleteNotify(inoOf(c.Dir), inoOf(c.Was), c.Name)
 		}
 		if status != fuse.OK {
 			status = q.kernel.EntryNotify(inoOf(c.Dir), c.Name)
 		}
-		q.kernel.InodeNotify(inoOf(c.Dir), 0, 0) // its attributes and its list
+		if status != fuse.OK && status != fuse.ENOENT {
+			q.refused(status)
+		}
+		inode(c.Dir, 0) // its attributes and its list
 		if c.Was != (record.ID{}) {
-			q.kernel.InodeNotify(inoOf(c.Was), -1, 0) // its link count
+			inode(c.Was, -1) // its link count
 		}
 	}
-	if status != fuse.OK && status != fuse.ENOENT {
-		q.log.Debug("kernel did not take an invalidation", "op", "notify", "err", status.String())
-	}
+	return unknown
+}
+
+func (q *invalidations) refused(status fuse.Status) {
+	q.log.Debug("kernel did not take an invalidation", "op", "notify", "err", status.String())
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -171,6 +172,7 @@ func TestOptions(t *testing.T) {
 type kernel struct {
 	told   []string
 	status fuse.Status
+	inodes fuse.Status // what it answers about inodes
 }
 
 func (k *kernel) DeleteNotify(parent, child uint64, name string) fuse.Status {
@@ -185,7 +187,7 @@ func (k *kernel) EntryNotify(parent uint64, name string) fuse.Status {
 
 func (k *kernel) InodeNotify(node uint64, off, length int64) fuse.Status {
 	k.told = append(k.told, fmt.Sprintf("inode %d %d", node, off))
-	return fuse.ENOENT
+	return k.inodes
 }
 
 func (k *kernel) PruneNotify(nodes []uint64) fuse.Status {
@@ -283,6 +285,32 @@ func TestPruning(t *testing.T) {
 	<-done
 	if want := []string{"inode 5 0", "prune 256 from 0 on", "prune 1 from 0 on"}; !slices.Equal(k.told, want) {
 		t.Errorf("%q, want %q", k.told, want)
+	}
+}
+
+// TestUnknownInodesAreToldTwice: an answer with the attributes of before may be on its way to the kernel when it is told of an inode that it does not know yet.
+func TestUnknownInodesAreToldTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		status fuse.Status
+		want   []string
+	}{
+		"unknown": {fuse.ENOENT, []string{"inode 5 0", "inode 5 0"}},
+		"known":   {fuse.OK, []string{"inode 5 0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &kernel{inodes: c.status}
+				q := queue(k)
+				go q.run()
+				q.add([]drive.Change{{ID: record.ID{7: 5}}})
+				time.Sleep(10 * onTheWay) // of the test's own clock
+				q.stop()
+				synctest.Wait()
+				if !slices.Equal(k.told, c.want) {
+					t.Errorf("%q, want %q", k.told, c.want)
+				}
+			})
+		})
 	}
 }
 
