@@ -17,6 +17,8 @@ type Config struct {
 	Feeds func(name string) hypercore.Storage
 	// View keeps the fold. The drive owns it from Open on, also when Open fails.
 	View view.KV
+	// Spare makes an empty store that need not last, for a second view while one checks; default in memory, of which a million files take more than a gigabyte.
+	Spare func() (view.KV, error)
 	// Work is the space for what is not published yet; nil on a node that never writes files.
 	Work Workspace
 	Keys *record.Keys // content keys; must outlive the drive

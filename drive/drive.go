@@ -95,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Drive, error) {
 }
 
 func (c *Config) setDefaults() {
+	if c.Spare == nil {
+		c.Spare = func() (view.KV, error) { return view.NewMemory(), nil }
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}

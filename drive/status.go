@@ -127,10 +127,16 @@ func (d *Drive) Check(ctx context.Context) error {
 }
 
 // checkView folds again, as far as the view has come.
-func (d *Drive) checkView(ctx context.Context) error {
+func (d *Drive) checkView(ctx context.Context) (err error) {
 	d.folding.Lock() // the view stands still meanwhile
 	defer d.folding.Unlock()
-	fresh, err := view.Open(view.NewMemory(), d.cfg.Keys, d.cfg.Local, nil)
+	spare, err := d.cfg.Spare()
+	if err != nil {
+		return err
+	}
+	kv := view.NewBuffered(spare)
+	defer func() { err = errors.Join(err, kv.Close()) }()
+	fresh, err := view.Open(kv, d.cfg.Keys, d.cfg.Local, nil)
 	if err != nil {
 		return err
 	}
@@ -151,6 +157,11 @@ func (d *Drive) checkView(ctx context.Context) error {
 			}
 			if _, err := fresh.Fold(ctx, w.Key, next, entries); err != nil {
 				return err
+			}
+			if kv.Pending() > maxPending {
+				if err := kv.Flush(); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -53,6 +53,26 @@ func Open(path string) (d *DB, err error) {
 	return d, err
 }
 
+// Temporary makes a view in dir that has no name any more and is gone when it is closed, or with the process.
+func Temporary(dir string) (*DB, error) {
+	f, err := os.CreateTemp(dir, "view-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	d, err := Open(f.Name())
+	if err := errors.Join(err, os.Remove(f.Name())); err != nil {
+		if d != nil {
+			err = errors.Join(err, d.Close())
+		}
+		return nil, err
+	}
+	d.db.NoSync = true
+	return d, nil
+}
+
 func open(path string) (*DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: mapped})
 	var errno syscall.Errno

@@ -22,6 +22,34 @@ func TestKV(t *testing.T) {
 	})
 }
 
+// TestTemporary: a temporary view leaves nothing in its folder, and takes updates until it is closed.
+func TestTemporary(t *testing.T) {
+	dir := t.TempDir()
+	db, err := Temporary(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); len(left) != 0 || err != nil {
+		t.Errorf("in the folder: %v, %v", left, err)
+	}
+	if err := db.Update(func(tx view.Tx) error { return tx.Put([]byte("key"), []byte("value")) }); err != nil {
+		t.Error(err)
+	}
+	err = db.View(func(tx view.Tx) error {
+		b, err := tx.Get([]byte("key"))
+		if string(b) != "value" {
+			t.Errorf("read %q", b)
+		}
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := Temporary(dir + "/none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("in no folder: %v", err)
+	}
+}
+
 func TestNotAView(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "view.db")
 	for _, size := range []int{1, 4095, 8061, 64 << 10} { // the first ones are what a torn first write may leave

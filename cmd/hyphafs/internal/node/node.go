@@ -112,6 +112,7 @@ func (n *Node) openDrive(ctx context.Context, doubt string) (*drive.Drive, error
 	return drive.Open(ctx, drive.Config{ // owns kv
 		Feeds:       func(name string) hypercore.Storage { return hypercore.Dir(filepath.Join(dir.Feeds(), name)) },
 		View:        kv,
+		Spare:       func() (view.KV, error) { return boltview.Temporary(string(dir)) },
 		Work:        work,
 		Keys:        n.identity.Content(),
 		Local:       n.identity.Local(),
