@@ -141,7 +141,7 @@ func TestFalsePointerDisplacesNothing(t *testing.T) {
 	}
 }
 
-// TestFalsePointersInAll: more pointers in all than a reader takes, each value with few of them, lose those that lead nowhere.
+// TestFalsePointersInAll: more pointers than readers take, in all, each value with few of them, or under one value, lose those that lead nowhere.
 func TestFalsePointersInAll(t *testing.T) {
 	n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
 	n.open(t, n.local, hypercore.Key{})
@@ -152,21 +152,28 @@ func TestFalsePointersInAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := n.db.begin(nil)
-	w := walk{batch: b, entry: &Entry{Version: Version{n.local, b.next}, Key: "b", list: b.list}, path: path("b", true), left: maxWork}
-	for position := range int32(32) {
-		for digit := range byte(end) {
-			for seq := range uint64(maxWritten - 1) {
-				w.trie = append(w.trie, link{position, digit, pointer{1, 1<<40 + seq}})
+	for name, c := range map[string]struct {
+		positions int32
+		pointers  uint64 // under a value
+	}{"in all": {32, maxWritten - 1}, "under one value": {1, maxWritten + 1}} {
+		t.Run(name, func(t *testing.T) {
+			b := n.db.begin(nil)
+			w := walk{batch: b, entry: &Entry{Version: Version{n.local, b.next}, Key: "b", list: b.list}, path: path("b", true), left: maxWork}
+			for position := range c.positions {
+				for digit := range byte(end) {
+					for seq := range c.pointers {
+						w.trie = append(w.trie, link{position, digit, pointer{1, 1<<40 + seq}})
+					}
+					if position == 0 && digit == path("a", true)[0] {
+						w.trie = append(w.trie, link{position, digit, pointer{0, good}})
+					}
+				}
 			}
-			if position == 0 && digit == path("a", true)[0] {
-				w.trie = append(w.trie, link{position, digit, pointer{0, good}})
+			w.thin()
+			if len(w.trie) != 1 || w.trie[0].seq != good {
+				t.Errorf("%d pointers are left", len(w.trie))
 			}
-		}
-	}
-	w.thin()
-	if len(w.trie) != 1 || w.trie[0].seq != good {
-		t.Errorf("%d pointers are left", len(w.trie))
+		})
 	}
 }
 
