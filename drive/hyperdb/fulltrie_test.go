@@ -195,6 +195,14 @@ func TestFullTries(t *testing.T) {
 	}
 }
 
+// TestLinksCount: every link that a put passes counts.
+func TestLinksCount(t *testing.T) {
+	n := fullTries{levels: 1, width: 1}.node(t, "f/key")
+	if _, work := dryPut(n.db.begin(nil), "f/key"); work[1] != maxPointers {
+		t.Errorf("%d of %d", work, maxPointers)
+	}
+}
+
 // TestPointersTwice: a pointer that is there twice counts once, among few and among many.
 func TestPointersTwice(t *testing.T) {
 	for _, count := range []int{2, 2000} {
