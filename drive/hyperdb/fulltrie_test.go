@@ -159,7 +159,7 @@ func (f fullTries) entry(feed, victim hypercore.Key, way []byte, level int, seq,
 
 // TestFullTries: however much writers point to, a put looks at no more than its share, keeps no more than twice what may stay, and writes what every version reads.
 func TestFullTries(t *testing.T) {
-	for name, f := range map[string]fullTries{"deep": {12, 2, false}, "wide": {2, 40, false}, "only loaded": {2, 40, true}} {
+	for name, f := range map[string]fullTries{"deep": {12, 2, false}, "wide": {2, 32, false}, "only loaded": {2, 32, true}} {
 		t.Run(name, func(t *testing.T) {
 			const key = "f/key"
 			n := f.node(t, key)
