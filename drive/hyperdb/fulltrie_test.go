@@ -203,6 +203,36 @@ func TestLinksCount(t *testing.T) {
 	}
 }
 
+// TestLoadsCount: a put is charged for values and for blocks that are no entries as well.
+func TestLoadsCount(t *testing.T) {
+	const key = "f/key"
+	for name, block := range map[string][]byte{"no entries": {0xff}, "values": (&rawEntry{key: "a", value: make([]byte, maxWork/4), inflate: 1}).encode()} {
+		t.Run(name, func(t *testing.T) {
+			n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
+			n.open(t, n.local, hypercore.Key{})
+			if err := n.db.Authorize(t.Context(), hypercore.Key{2}); err != nil {
+				t.Fatal(err)
+			}
+			evil, way := n.log(hypercore.Key{2}), path(key, true)
+			evil.blocks = [][]byte{header, (&rawEntry{key: "a", inflate: 1, feeds: []hypercore.Key{evil.key, n.local}}).encode()}
+			var tr trie
+			for range 80 {
+				tr = append(tr, link{0, way[0], pointer{0, uint64(len(evil.blocks))}})
+				evil.blocks = append(evil.blocks, block)
+			}
+			evil.blocks = append(evil.blocks, (&rawEntry{key: "e/x", trie: tr.encode(), inflate: 1}).encode())
+			evil.limit = uint64(len(evil.blocks))
+			if err := n.db.Update(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b := n.db.begin(nil)
+			if _, work := dryPut(b, key); work[len(b.heads)-1] < maxWork {
+				t.Errorf("%d of %d", work, maxWork)
+			}
+		})
+	}
+}
+
 // TestPointersTwice: a pointer that is there twice counts once, among few and among many.
 func TestPointersTwice(t *testing.T) {
 	for _, count := range []int{2, 2000} {

@@ -155,7 +155,8 @@ func (b *batch) put(key string, op Op) {
 	b.heads = []*Entry{e}
 }
 
-// maxWork is how many links a put looks at for each head, and once more when it thins what it took over; an entry that it loads counts as a link, and one more for each 16 bytes of its trie.
+// maxWork is how many links a put looks at for each head, and once more when it thins what it took over; an entry that it loads counts as a link, and one more for each 16 bytes of
+// its trie and value, a block that is no good entry as a 64th of all.
 // That is less than 0.1 s a head (BenchmarkFullTries), whatever other writers point to. Good writers' tries need far less; where it is used up, what lies behind is not taken over, and
 // hyperdb's readers may not find it through the new entry.
 const maxWork = 1 << 20
@@ -242,10 +243,13 @@ func (w *walk) look(e *Entry, p pointer) *Entry {
 	if w.left <= 0 {
 		return nil
 	}
-	found := w.batch.follow(e, p)
+	found, spoilt := w.batch.follow(e, p)
 	w.left--
+	if spoilt {
+		w.left -= maxWork / 64 // it is as long as a block may be, and decoded each time
+	}
 	if found != nil {
-		w.left -= len(found.encoded) / 16 // what a link costs
+		w.left -= (len(found.encoded) + len(found.Value)) / 16 // what a link costs
 	}
 	return found
 }
@@ -360,22 +364,22 @@ func (w *walk) line(e *Entry, l link) (of line, ok bool) {
 }
 
 // follow returns the entry that a pointer of e names, or nil if it is not here or no good: a broken pointer hides
-// no other.
-func (b *batch) follow(e *Entry, p pointer) *Entry {
+// no other. spoilt says that there is a block.
+func (b *batch) follow(e *Entry, p pointer) (found *Entry, spoilt bool) {
 	v := Version{e.list[p.feed], p.seq}
 	if v.Feed == b.db.local.Key && v.Seq >= b.first {
 		if i := v.Seq - b.first; i < uint64(len(b.written)) {
-			return b.written[i]
+			return b.written[i], false
 		}
-		return nil
+		return nil, false
 	}
 	w := b.db.byKey[v.Feed]
 	if w == nil {
-		return nil
+		return nil, false
 	}
 	found, err := b.db.entry(w, v.Seq)
 	if err != nil {
-		return nil
+		return nil, w.log.Has(v.Seq)
 	}
-	return found
+	return found, false
 }
