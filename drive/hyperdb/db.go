@@ -332,7 +332,7 @@ func (e *rawEntry) resolve(v Version, list []hypercore.Key, content []byte) (*En
 		return nil, bad("a clock of %d for a list of %d feeds", len(e.clock), len(list))
 	}
 	length := digits(e.key)
-	err := checkTrie(e.trie, len(list), func(l link) error {
+	err := eachLink(e.trie, len(list), func(l link) error {
 		if int(l.position) >= length {
 			return bad("trie position %d on a path of %d digits", l.position, length)
 		}

@@ -171,7 +171,7 @@ func FuzzDecodeTrie(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, feeds uint8) {
 		tr, err := decodeTrie(b, int(feeds))
 		var links int
-		if also := checkTrie(b, int(feeds), func(link) error { links++; return nil }); (also == nil) != (err == nil) || err == nil && links < len(tr) {
+		if also := eachLink(b, int(feeds), func(link) error { links++; return nil }); (also == nil) != (err == nil) || err == nil && links < len(tr) {
 			t.Fatalf("decoded: %v; checked: %v, %d links of %d", err, also, links, len(tr))
 		}
 		if err != nil {

@@ -13,9 +13,12 @@
 // what hyperdb writes, up to the order of several pointers under one value, so any hyperdb 3.5 reader can get and list what we write. Each entry of a batch has
 // the one before as its only head, and all go into one append under one signature.
 //
-// In one thing we differ: where more than 8 pointers stand under one value, of each feed only the newest stays (walk.thin). hyperdb keeps all that any head has, and where two write at once each
-// of their entries is a pointer longer than the one before; after 1,024 a reader of ours would refuse them. A newer entry of the same writer in the same part of the tree leads to
-// all that the older one leads to, and hyperdb's own get passes over the older one once it has come by the newer.
+// In one thing we differ: where more than 8 pointers stand under one value, of each feed only the newest counts: no other is written (walk.thin), and none is followed (walk.ahead). hyperdb
+// keeps and follows all that any head has, and where two write at once each of their entries is a pointer longer than the one before: such entries are read whatever their length
+// (entry.go has the bounds), but ours are short, and versions before, which refuse more than 1,024 under one value, read them. A newer entry of the same writer in the same part of the tree
+// leads to all that the older one leads to, and hyperdb's own get passes over the older one once it has come by the newer.
+//
+// What a put costs is bounded whatever others wrote: links are kept as they are found, put in order once, and no more than maxWork of them are looked at for each head (put.go).
 //
 // # Reading
 //

@@ -12,14 +12,15 @@ import (
 // ErrBadEntry says that a block is no entry a reader can use; the wrapping error says why. It hides no other entry.
 var ErrBadEntry = errors.New("bad entry")
 
-// Bounds of what an entry of a peer may hold.
+// Bounds of what an entry of a peer may hold. A block has 8 MiB at most, in a feed and on the wire. There is no bound of pointers under one value but that of all:
+// npm hyperdb's tries grow by one a round where two write at once, and 65,536 rounds would be a feed of 8 GiB. The longest trie, of 65,536 pointers and 750 kB, costs a reader
+// 1 ms and a put that comes by it another 10 (BenchmarkWorstEntry, on one busy core).
 const (
 	maxFeeds    = 4096    // writers in a list
 	maxKey      = 4096    // bytes
 	maxInteger  = 1 << 53 // JavaScript's safe integers
-	maxTrie     = 1 << 20 // bytes
+	maxTrie     = 1 << 20 // bytes; maxPointers fit in, however long: feed 2, block 8, a value of its own 4
 	maxPointers = 1 << 16 // in one trie
-	maxShared   = 1 << 10 // under one value; add compares each with all before it
 )
 
 // Version names an entry: block Seq of Feed.
@@ -42,25 +43,33 @@ type Entry struct {
 	clock   []uint64        // blocks seen of each feed of it, as far as it goes
 	encoded []byte          // the trie as it stands in the block, checked
 
-	way *way // guarded by DB.writing; nil until a put comes by
+	way way // guarded by DB.writing
 }
 
-// way is what only a put needs of an entry. Most entries are read and never walked.
+// way is what only a put needs of an entry, each part empty until a put comes by. Most entries are read and never walked.
 type way struct {
 	path []byte
-	trie trie
+	trie *trie
 }
 
-// walked returns e's way. Called with DB.writing held.
-func (e *Entry) walked() *way {
-	if e.way == nil {
+// digits returns e's path. Called with DB.writing held.
+func (e *Entry) digits() []byte {
+	if e.way.path == nil {
+		e.way.path = path(e.Key, true)
+	}
+	return e.way.path
+}
+
+// trie returns e's trie. Called with DB.writing held.
+func (e *Entry) trie() trie {
+	if e.way.trie == nil {
 		t, err := decodeTrie(e.encoded, len(e.list))
 		if err != nil {
 			panic(err) // resolve checked it
 		}
-		e.way = &way{path(e.Key, true), t}
+		e.way.trie = &t
 	}
-	return e.way
+	return *e.way.trie
 }
 
 // Clock returns how many blocks of feed the writer says it had seen.

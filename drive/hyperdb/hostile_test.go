@@ -2,7 +2,6 @@ package hyperdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -24,8 +23,7 @@ func TestWebOfPointers(t *testing.T) {
 		for range 2 {
 			seq, tr := uint64(len(evil.blocks)), trie{}
 			if level < depth {
-				tr.add(level, way[level], pointer{0, below})
-				tr.add(level, way[level], pointer{0, below + 1})
+				tr = trie{{int32(level), way[level], pointer{0, below}}, {int32(level), way[level], pointer{0, below + 1}}}
 			}
 			key := ""
 			for k := 0; key == "" || path(key, true)[level] == way[level]; k++ {
@@ -84,31 +82,6 @@ func TestLongFeedOfFewBlocks(t *testing.T) {
 	}
 }
 
-func TestCrowdedTrieIsRefused(t *testing.T) {
-	var tr trie
-	for i := range uint64(maxShared + 1) {
-		tr.add(0, 1, pointer{0, i + 1})
-	}
-	if _, err := decodeTrie(tr.encode(), 1); !errors.Is(err, ErrBadEntry) {
-		t.Error(err)
-	}
-}
-
-// TestPointersTwice: pointers that are there twice count once, also where only the bounds are checked.
-func TestPointersTwice(t *testing.T) {
-	tr := make(trie, 2*maxShared)
-	for i := range tr {
-		tr[i] = link{0, 1, pointer{0, uint64(i%maxShared) + 1}}
-	}
-	if err := checkTrie(tr.encode(), 1, func(link) error { return nil }); err != nil {
-		t.Error(err)
-	}
-	tr = append(tr, link{0, 1, pointer{0, maxShared + 1}})
-	if err := checkTrie(tr.encode(), 1, func(link) error { return nil }); !errors.Is(err, ErrBadEntry) {
-		t.Error(err)
-	}
-}
-
 // TestFalsePointerDisplacesNothing: a writer points to blocks of another that are elsewhere in the tree, or nowhere; the good pointers beside them stay.
 func TestFalsePointerDisplacesNothing(t *testing.T) {
 	c := newCrowd(t, 3)
@@ -147,9 +120,9 @@ func TestFalsePointerDisplacesNothing(t *testing.T) {
 	}
 	length := n.log(honest).limit
 	for _, seq := range []uint64{length - 1, length - 2, length + 5, 1 << 40} {
-		tr.add(int(good.position), good.digit, pointer{feed, seq})
+		tr = append(tr, link{good.position, good.digit, pointer{feed, seq}})
 	}
-	raw.trie = tr.encode()
+	raw.trie = tr.sorted().encode()
 	*last = raw.encode()
 	c.exchange()
 	n.db.crowded = 0
@@ -161,14 +134,14 @@ func TestFalsePointerDisplacesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := n.db.local.head
-	if !slices.ContainsFunc(written.walked().trie, func(l link) bool {
+	if !slices.ContainsFunc(written.trie(), func(l link) bool {
 		return written.list[l.feed] == honest && l.seq == good.seq && l.position == good.position && l.digit == good.digit
 	}) {
-		t.Errorf("the pointer to block %d is gone: %v", good.seq, written.walked().trie)
+		t.Errorf("the pointer to block %d is gone: %v", good.seq, written.trie())
 	}
 }
 
-// TestFalsePointersInAll: more pointers in all than a reader takes, each value with few of them, lose those that lead nowhere.
+// TestFalsePointersInAll: more pointers than readers take, in all, each value with few of them, or under one value, lose those that lead nowhere.
 func TestFalsePointersInAll(t *testing.T) {
 	n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
 	n.open(t, n.local, hypercore.Key{})
@@ -179,31 +152,38 @@ func TestFalsePointersInAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := n.db.begin(nil)
-	w := walk{batch: b, entry: &Entry{Version: Version{n.local, b.next}, Key: "b", list: b.list}, path: path("b", true)}
-	for position := range int32(32) {
-		for digit := range byte(end) {
-			for seq := range uint64(maxShared - 1) {
-				w.trie = append(w.trie, link{position, digit, pointer{1, 1<<40 + seq}})
+	for name, c := range map[string]struct {
+		positions int32
+		pointers  uint64 // under a value
+	}{"in all": {32, maxWritten - 1}, "under one value": {1, maxWritten + 1}} {
+		t.Run(name, func(t *testing.T) {
+			b := n.db.begin(nil)
+			w := walk{batch: b, entry: &Entry{Version: Version{n.local, b.next}, Key: "b", list: b.list}, path: path("b", true), left: maxWork}
+			for position := range c.positions {
+				for digit := range byte(end) {
+					for seq := range c.pointers {
+						w.trie = append(w.trie, link{position, digit, pointer{1, 1<<40 + seq}})
+					}
+					if position == 0 && digit == path("a", true)[0] {
+						w.trie = append(w.trie, link{position, digit, pointer{0, good}})
+					}
+				}
 			}
-			if position == 0 && digit == path("a", true)[0] {
-				w.trie = append(w.trie, link{position, digit, pointer{0, good}})
+			w.thin()
+			if len(w.trie) != 1 || w.trie[0].seq != good {
+				t.Errorf("%d pointers are left", len(w.trie))
 			}
-		}
-	}
-	w.thin()
-	if len(w.trie) != 1 || w.trie[0].seq != good {
-		t.Errorf("%d pointers are left", len(w.trie))
+		})
 	}
 }
 
 // TestFalsePointersSpoilNoEntry: two writers point to blocks that are not there, one to come from the writer itself, others so many that a put that takes over all would be refused by
-// every reader.
+// readers of versions before.
 func TestFalsePointersSpoilNoEntry(t *testing.T) {
 	for name, c := range map[string]struct {
 		positions int
 		pointers  uint64 // under a value
-	}{"ahead": {1, 0}, "under one value": {1, maxShared * 2 / 3}} {
+	}{"ahead": {1, 0}, "under one value": {1, maxWritten * 2 / 3}} {
 		t.Run(name, func(t *testing.T) {
 			n := &testNode{local: hypercore.Key{1}, logs: map[hypercore.Key]*memoryLog{}}
 			n.open(t, n.local, hypercore.Key{})
@@ -231,8 +211,12 @@ func TestFalsePointersSpoilNoEntry(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.db.entries.Purge()
-			if _, err := n.db.Entry(n.local, seq); err != nil {
-				t.Error(err)
+			e, err := n.db.Entry(n.local, seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k := longest(e.trie()); k > maxWritten {
+				t.Errorf("%d pointers under one value", k)
 			}
 		})
 	}

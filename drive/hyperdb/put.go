@@ -2,6 +2,7 @@ package hyperdb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -126,11 +127,14 @@ func (b *batch) put(key string, op Op) {
 	e := &Entry{Version: Version{b.db.local.Key, b.next}, Key: key, Value: op.Value, Deleted: op.Delete, list: b.list}
 	w := walk{batch: b, entry: e, path: path(key, true), trie: b.trie[:0]}
 	for _, h := range b.heads {
+		w.left = maxWork
 		w.from(0, h)
 	}
+	w.left = maxWork
 	w.thin()
 	b.trie = w.trie
-	e.way = &way{w.path, slices.Clone(w.trie)}
+	written := slices.Clone(w.trie)
+	e.way = way{w.path, &written}
 	e.encoded = w.trie.encode()
 	raw := rawEntry{key: key, value: op.Value, deleted: op.Delete, trie: e.encoded}
 	if b.listChanged {
@@ -151,12 +155,19 @@ func (b *batch) put(key string, op Op) {
 	b.heads = []*Entry{e}
 }
 
+// maxWork is how many links a put looks at for each head, and once more when it thins what it took over; an entry that it loads counts as a link, and one more for each 16 bytes of
+// its trie and value, a block that is no good entry as a 64th of all.
+// That is less than 0.1 s a head (BenchmarkFullTries), whatever other writers point to. Good writers' tries need far less; where it is used up, what lies behind is not taken over, and
+// hyperdb's readers may not find it through the new entry.
+const maxWork = 1 << 20
+
 // walk fills the trie of a new entry (hyperdb 3.5.0, lib/put.js).
 type walk struct {
 	batch *batch
 	entry *Entry
 	path  []byte // of entry
-	trie  trie   // of entry
+	trie  trie   // of entry; in the order found until thin sorts it
+	left  int    // of maxWork
 	// taken is nil until a walker first splits: positions only grow, so no step can come twice before. One taken twice adds nothing;
 	// without this a web of pointers doubles the walkers at every digit.
 	taken map[step]bool
@@ -170,26 +181,23 @@ type step struct {
 
 // from follows the way of the new entry through the trie of head, from position i on.
 func (w *walk) from(i int, head *Entry) {
-	way := head.walked()
-	rest := way.trie.from(i)
-	for ; i < len(w.path); i++ {
+	way, rest := head.digits(), head.trie().from(i)
+	for ; i < len(w.path) && w.left > 0; i++ {
 		digit := w.path[i]
 		var at trie
 		at, rest = rest.at(i)
+		w.left -= len(at)
 		w.keepOthers(i, digit, head, at)
-		if i < len(way.path) && way.path[i] == digit && (digit < end || head.Key == w.entry.Key) {
+		if i < len(way) && way[i] == digit && (digit < end || head.Key == w.entry.Key) {
 			continue
 		}
-		if i < len(way.path) {
-			w.keep(i, way.path[i], head.Version)
+		if i < len(way) {
+			w.keep(i, way[i], head.Version)
 		}
-		at = slices.DeleteFunc(slices.Clone(at), func(l link) bool { return l.digit != digit })
-		var ahead []*Entry
-		for _, l := range at {
-			if e := w.batch.follow(head, l.pointer); e != nil && w.take(step{i + 1, e.Version}, len(at) > 1) {
-				ahead = append(ahead, e)
-			}
+		if digit == end { // nothing lies behind
+			return
 		}
+		ahead := w.ahead(head, at, digit)
 		if len(ahead) == 0 {
 			return
 		}
@@ -197,9 +205,22 @@ func (w *walk) from(i int, head *Entry) {
 			w.from(i+1, e)
 		}
 		head = ahead[0]
-		way = head.walked()
-		rest = way.trie.from(i + 1)
+		way, rest = head.digits(), head.trie().from(i+1)
 	}
+}
+
+// ahead returns the entries that the links of head at a position lead to under digit, without those that a walker was at already.
+func (w *walk) ahead(head *Entry, at trie, digit byte) (ahead []*Entry) {
+	at = slices.DeleteFunc(slices.Clone(at), func(l link) bool { return l.digit != digit })
+	if len(at) > w.batch.db.crowded {
+		at = w.newest(head, at)
+	}
+	for _, l := range at {
+		if e := w.look(head, l.pointer); e != nil && w.take(step{int(l.position) + 1, e.Version}, len(at) > 1) {
+			ahead = append(ahead, e)
+		}
+	}
+	return ahead
 }
 
 // take reports whether s is new. Nothing is remembered before the first split.
@@ -217,6 +238,22 @@ func (w *walk) take(s step, split bool) bool {
 	return true
 }
 
+// look returns the entry that a pointer of e names, as follow does, and nil when no work is left.
+func (w *walk) look(e *Entry, p pointer) *Entry {
+	if w.left <= 0 {
+		return nil
+	}
+	found, spoilt := w.batch.follow(e, p)
+	w.left--
+	if spoilt {
+		w.left -= maxWork / 64 // it is as long as a block may be, and decoded each time
+	}
+	if found != nil {
+		w.left -= (len(found.encoded) + len(found.Value)) / 16 // what a link costs
+	}
+	return found
+}
+
 // keepOthers takes over the pointers that lead away from our own way.
 func (w *walk) keepOthers(i int, digit byte, head *Entry, at trie) {
 	for _, l := range at {
@@ -224,7 +261,7 @@ func (w *walk) keepOthers(i int, digit byte, head *Entry, at trie) {
 			continue
 		}
 		if l.digit == end {
-			if e := w.batch.follow(head, l.pointer); e == nil || e.Key == w.entry.Key {
+			if e := w.look(head, l.pointer); e == nil || e.Key == w.entry.Key {
 				continue
 			}
 		}
@@ -238,30 +275,32 @@ func (w *walk) keep(i int, digit byte, v Version) {
 		return
 	}
 	if at, ok := w.batch.positions[v.Feed]; ok {
-		w.trie.add(i, digit, pointer{at, v.Seq})
+		w.trie.add(link{int32(i), digit, pointer{at, v.Seq}})
+	}
+	if len(w.trie) == 2*maxPointers { // more than may stay
+		w.thin()
 	}
 }
 
-// crowded is how many pointers stand under one value before thin looks at them.
+// crowded is how many pointers stand under one value before only the newest of each feed counts.
 const crowded = 8
 
-// thin drops, where more than crowded pointers stand under one value, those to an entry that is older than another one of the same feed there (doc.go). Heads of several that write at once
-// point to older and to newer entries of the same writers, and the walk takes over all.
+// maxWritten is how many pointers under one value we write at most: versions of hyphafs until 2026 refuse an entry with more.
+const maxWritten = 1 << 10
+
+// thin makes a trie of what was found, and drops, where more than crowded pointers stand under one value, those to an entry that is older than another one of the same feed there (doc.go).
+// Heads of several that write at once point to older and to newer entries of the same writers, and the walk takes over all.
 func (w *walk) thin() {
 	kept := w.trie[:0]
-	for rest := w.trie; len(rest) > 0; {
-		k := 1
-		for k < len(rest) && !rest[k].follows(rest[0]) {
-			k++
-		}
-		under := rest[:k]
-		rest = rest[k:]
+	for rest := w.trie.sorted(); len(rest) > 0; {
+		var under trie
+		under, rest = rest.under()
 		if len(under) > w.batch.db.crowded {
-			under = w.newest(under)
-		}
-		if len(under) > maxShared {
-			under = w.leading(under)
-			under = under[:min(len(under), maxShared)]
+			under = w.newest(w.entry, under)
+			if len(under) > maxWritten {
+				under = w.leading(under)
+				under = under[:min(len(under), maxWritten)]
+			}
 		}
 		kept = append(kept, under...)
 	}
@@ -275,24 +314,30 @@ func (w *walk) thin() {
 // leading is what of t leads somewhere now: other writers' false pointers must not make ours an entry that readers refuse.
 func (w *walk) leading(t trie) trie {
 	return slices.DeleteFunc(t, func(l link) bool {
-		_, ok := w.line(l)
+		_, ok := w.line(w.entry, l)
 		return !ok
 	})
 }
 
-// newest is thin for the pointers under one value. Only an entry that is here and stands where the pointer is displaces others: a
-// false pointer of somebody hides nothing.
-func (w *walk) newest(under trie) trie {
-	newest := map[line]uint64{}
-	for _, l := range under {
-		if of, ok := w.line(l); ok {
-			newest[of] = max(newest[of], l.seq)
+// newest is what of e's pointers under one value is not superfluous. Only an entry that is here and stands where the pointer is displaces others: a
+// false pointer of somebody hides nothing. What is older than the newest of its feed is not even looked at, but behind the end of a path.
+func (w *walk) newest(e *Entry, under trie) trie {
+	superfluous := map[pointer]bool{}
+	found := map[line]bool{}
+	for _, l := range slices.SortedFunc(slices.Values(under), func(a, b link) int { return cmp.Compare(b.seq, a.seq) }) {
+		of, ok := line{feed: l.feed}, true
+		if l.digit == end || !found[of] {
+			of, ok = w.line(e, l)
+		}
+		switch {
+		case !ok:
+		case found[of]:
+			superfluous[l.pointer] = true
+		default:
+			found[of] = true
 		}
 	}
-	return slices.DeleteFunc(under, func(l link) bool {
-		of, ok := w.line(l)
-		return ok && l.seq < newest[of]
-	})
+	return slices.DeleteFunc(under, func(l link) bool { return superfluous[l.pointer] })
 }
 
 // line is the entries under one value of which each makes those before it superfluous: those of a feed, and behind the end of a path those of a key.
@@ -301,40 +346,40 @@ type line struct {
 	key  string // of those behind the end
 }
 
-// line returns the line of the entry that l leads to, if that is here, good, and where l says.
-func (w *walk) line(l link) (of line, ok bool) {
-	e := w.batch.follow(w.entry, l.pointer)
-	if e == nil {
+// line returns the line of the entry that l of e leads to, if that is here, good, and where l says.
+func (w *walk) line(e *Entry, l link) (of line, ok bool) {
+	to := w.look(e, l.pointer)
+	if to == nil {
 		return line{}, false
 	}
-	i, way := int(l.position), e.walked()
-	if i >= len(way.path) || way.path[i] != l.digit || !bytes.Equal(way.path[:i], w.path[:i]) {
+	i, way := int(l.position), to.digits()
+	if i >= len(way) || way[i] != l.digit || !bytes.Equal(way[:i], w.path[:i]) {
 		return line{}, false
 	}
 	of.feed = l.feed
 	if l.digit == end {
-		of.key = e.Key
+		of.key = to.Key
 	}
 	return of, true
 }
 
 // follow returns the entry that a pointer of e names, or nil if it is not here or no good: a broken pointer hides
-// no other.
-func (b *batch) follow(e *Entry, p pointer) *Entry {
+// no other. spoilt says that there is a block.
+func (b *batch) follow(e *Entry, p pointer) (found *Entry, spoilt bool) {
 	v := Version{e.list[p.feed], p.seq}
 	if v.Feed == b.db.local.Key && v.Seq >= b.first {
 		if i := v.Seq - b.first; i < uint64(len(b.written)) {
-			return b.written[i]
+			return b.written[i], false
 		}
-		return nil
+		return nil, false
 	}
 	w := b.db.byKey[v.Feed]
 	if w == nil {
-		return nil
+		return nil, false
 	}
 	found, err := b.db.entry(w, v.Seq)
 	if err != nil {
-		return nil
+		return nil, w.log.Has(v.Seq)
 	}
-	return found
+	return found, false
 }

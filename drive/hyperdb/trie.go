@@ -1,6 +1,7 @@
 package hyperdb
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"sort"
@@ -36,24 +37,62 @@ func (t trie) at(i int) (at, rest trie) {
 	return t[:k], t[k:]
 }
 
-// add keeps p under digit at position once.
-func (t *trie) add(position int, digit byte, p pointer) {
-	l := link{int32(position), digit, p}
-	k := len(*t)
-	for ; k > 0 && (*t)[k-1].follows(l); k-- { // nearly always none
+// under cuts the links under the first value off.
+func (t trie) under() (under, rest trie) {
+	k := 1
+	for k < len(t) && t[k].value() == t[0].value() {
+		k++
 	}
-	for i := k; i > 0 && (*t)[i-1].position == l.position && (*t)[i-1].digit == digit; i-- {
-		if (*t)[i-1].pointer == p {
-			return
-		}
+	return t[:k], t[k:]
+}
+
+// add appends l, or puts it a few places further front if it belongs there, which is all that the links of one head need; sorted does the rest.
+func (t *trie) add(l link) {
+	k := len(*t)
+	for k > 0 && len(*t)-k < crowded && (*t)[k-1].value() > l.value() {
+		k--
 	}
 	*t = slices.Insert(*t, k, l)
 }
 
-// follows reports whether l stands behind o whatever their pointers are.
-func (l link) follows(o link) bool {
-	return l.position > o.position || l.position == o.position && l.digit > o.digit
+// sorted makes a trie of links that were added in any order, in their place: ascending, those under one value in the order they came, and of those that came twice the first.
+func (t trie) sorted() trie {
+	if !slices.IsSortedFunc(t, compareLinks) {
+		slices.SortStableFunc(t, compareLinks)
+	}
+	return t.once()
 }
+
+// once drops, in place, links that are there twice.
+func (t trie) once() trie {
+	kept := t[:0]
+	for rest := t; len(rest) > 0; {
+		var under trie
+		under, rest = rest.under()
+		if len(under) > crowded {
+			seen := make(map[pointer]bool, len(under))
+			under = slices.DeleteFunc(under, func(l link) bool {
+				twice := seen[l.pointer]
+				seen[l.pointer] = true
+				return twice
+			})
+			kept = append(kept, under...)
+			continue
+		}
+		from := len(kept)
+		for _, l := range under {
+			if !slices.Contains(kept[from:], l) {
+				kept = append(kept, l)
+			}
+		}
+	}
+	return kept
+}
+
+// value orders links by position and digit.
+func (l link) value() int { return int(l.position)<<3 | int(l.digit) }
+
+func compareLinks(a, b link) int { return cmp.Compare(a.value(), b.value()) }
 
 // encode writes, for each position, ascending: position, bits of the digits present, and for each digit its pointers as
 // feed<<1|more, seq (hyperdb 3.5.0, lib/trie-encoding.js).
@@ -83,38 +122,17 @@ func (t trie) encode() []byte {
 func decodeTrie(b []byte, feeds int) (trie, error) {
 	t := make(trie, 0, min(len(b)/3, 1024))
 	err := eachLink(b, feeds, func(l link) error {
-		t.add(int(l.position), l.digit, l.pointer)
-		if k := len(t) - 1 - maxShared; k >= 0 && t[k].position == l.position && t[k].digit == l.digit {
-			return bad("more than %d pointers under one value", maxShared)
-		}
+		t = append(t, l)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return t.once(), nil
 }
 
-// checkTrie says of b what decodeTrie says, and what check says of its links, without keeping any: who only reads needs no trie.
-func checkTrie(b []byte, feeds int, check func(link) error) error {
-	var before link
-	shared, crowd := 0, false
-	err := eachLink(b, feeds, func(l link) error {
-		if l.position != before.position || l.digit != before.digit {
-			shared = 0
-		}
-		shared++
-		crowd = crowd || shared > maxShared
-		before = l
-		return check(l)
-	})
-	if err == nil && crowd {
-		_, err = decodeTrie(b, feeds) // which counts those that are there twice once
-	}
-	return err
-}
-
-// eachLink tells yield of the links that encode wrote, in order, for a list of feeds feeds long, until it says an error.
+// eachLink tells yield of the links that encode wrote, in order, for a list of feeds feeds long, until it says an error. It keeps none: who only reads
+// needs no trie.
 func eachLink(b []byte, feeds int, yield func(link) error) error {
 	d := trieDecoder{rest: b}
 	for pointers, last := 0, -1; len(d.rest) > 0; {
