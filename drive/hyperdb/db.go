@@ -19,6 +19,7 @@ type Log interface {
 	Len() uint64
 	Has(seq uint64) bool
 	LastStored(below uint64) (seq uint64, ok bool) // greatest stored block below below, without looking at each
+	NextMissing(from uint64) (seq uint64, ok bool) // first block from from on, below Len, that is not stored
 	Block(seq uint64) ([]byte, error)              // the caller may keep it and does not change it
 	Append(ctx context.Context, blocks [][]byte) (first uint64, err error)
 }
@@ -72,6 +73,8 @@ type writer struct {
 	head       *Entry // newest good entry that is stored
 	learned    *Entry // the head whose list was taken up
 	scanned    uint64 // blocks below this were looked at for head
+	whole      uint64 // blocks below this are all stored and were looked at
+	base       *Entry // newest good entry below whole: what a put is written over
 	lists      lists
 	told       Writer // what OnWriter heard last
 }
@@ -226,6 +229,7 @@ func (db *DB) look() {
 			break
 		}
 		w.scanned = max(w.scanned, min(db.firstGap(w, length), unread))
+		db.advance(w, min(length, unread))
 		if w.head != w.learned && w.authorized {
 			w.learned = w.head
 			db.learn(w, w.head)
@@ -243,6 +247,25 @@ func (db *DB) firstGap(w *writer, length uint64) uint64 {
 		low++ // stored and no good, or it would be the head
 	}
 	return low
+}
+
+// advance finds out up to where w is stored without a gap, below length, and w's newest good entry there. Called with mu held.
+func (db *DB) advance(w *writer, length uint64) {
+	from := w.whole
+	if gap, ok := w.log.NextMissing(from); ok {
+		length = min(length, gap)
+	}
+	w.whole = max(from, length)
+	if w.head != nil && w.head.Seq < w.whole {
+		w.base = w.head
+		return
+	}
+	for seq := w.whole; seq > from; seq-- {
+		if e, err := db.entry(w, seq-1); err == nil {
+			w.base = e
+			return
+		}
+	}
 }
 
 // learn takes up the feeds that w lists in e. Only an authorised writer's lists count. Called with mu held.
@@ -373,23 +396,15 @@ func (db *DB) Authorized(key hypercore.Key) bool {
 	return w != nil && w.authorized
 }
 
-// Clock returns how many blocks of each authorised feed are seen here.
+// Clock returns how many blocks of each authorised feed are seen here: up to the first that is missing, as of the last Update.
 func (db *DB) Clock() map[hypercore.Key]uint64 {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	clock := map[hypercore.Key]uint64{}
 	for _, w := range db.writers {
-		clock[w.Key] = w.seen()
+		clock[w.Key] = w.whole
 	}
 	return clock
-}
-
-// seen is the clock of a feed: the blocks up to the newest that is stored.
-func (w *writer) seen() uint64 {
-	if seq, ok := w.log.LastStored(w.log.Len()); ok {
-		return seq + 1
-	}
-	return 0
 }
 
 // Heads returns the newest entry of each feed that no other newest entry has seen, in the order the feeds were learned.
@@ -405,10 +420,15 @@ func (db *DB) Heads() []Version {
 
 // heads is Heads with the entries; the local feed counts also before it is authorised. Called with mu held.
 func (db *DB) heads() []*Entry {
+	return db.unseen(func(w *writer) *Entry { return w.head })
+}
+
+// unseen returns those of the writers' entries, one of each or nil, that none of the others has seen. Called with mu held.
+func (db *DB) unseen(of func(*writer) *Entry) []*Entry {
 	var newest []*Entry
 	for _, w := range db.ordered() {
-		if w.head != nil {
-			newest = append(newest, w.head)
+		if e := of(w); e != nil {
+			newest = append(newest, e)
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(newest), func(a *Entry) bool {

@@ -13,6 +13,9 @@
 // what hyperdb writes, up to the order of several pointers under one value, so any hyperdb 3.5 reader can get and list what we write. Each entry of a batch has
 // the one before as its only head, and all go into one append under one signature.
 //
+// Of each feed a put sees what is stored without a gap as of the last Update, and its clock says no more: hyperdb waits for a block that it needs, we do not wait, and what an entry covers by
+// its clock has to be found through its trie.
+//
 // In one thing we differ: where more than 8 pointers stand under one value, of each feed only the newest counts: no other is written (walk.thin), and none is followed (walk.ahead). hyperdb
 // keeps and follows all that any head has, and where two write at once each of their entries is a pointer longer than the one before: such entries are read whatever their length
 // (entry.go has the bounds), but ours are short, and versions before, which refuse more than 1,024 under one value, read them. A newer entry of the same writer in the same part of the tree

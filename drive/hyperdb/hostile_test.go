@@ -60,6 +60,9 @@ func (l *wideLog) Len() uint64 { return 1 << 32 }
 func (l *wideLog) LastStored(below uint64) (uint64, bool) {
 	return l.memoryLog.LastStored(below)
 }
+func (l *wideLog) NextMissing(from uint64) (uint64, bool) {
+	return max(from, l.memoryLog.Len()), true
+}
 func (l *wideLog) Has(seq uint64) bool {
 	if l.asked++; l.asked > 1000 {
 		panic("the blocks of a long feed are asked for one by one")

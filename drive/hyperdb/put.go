@@ -72,7 +72,7 @@ func (db *DB) batch(ctx context.Context, newcomers []hypercore.Key, ops []Op) (u
 	}
 	if k := len(b.written); k > 0 {
 		db.local.head = b.written[k-1]
-		db.local.scanned = b.next
+		db.local.scanned, db.local.whole, db.local.base = b.next, b.next, db.local.head
 		db.learn(db.local, db.local.head)
 	}
 	return first, nil
@@ -93,8 +93,11 @@ type batch struct {
 	written     []*Entry
 }
 
+// begin starts a batch over what the last Update saw, of each feed up to the first block that is missing: a clock that covers what the walk could not come by would hide it from
+// hyperdb's readers.
 func (db *DB) begin(newcomers []hypercore.Key) *batch {
-	b := &batch{db: db, first: db.local.log.Len(), heads: db.heads(), list: slices.Clone(db.list), inflate: db.inflate}
+	base := func(w *writer) *Entry { return w.base }
+	b := &batch{db: db, first: db.local.log.Len(), heads: db.unseen(base), list: slices.Clone(db.list), inflate: db.inflate}
 	b.next = b.first
 	want := append([]hypercore.Key{db.cfg.Source, db.local.Key}, keysOf(db.writers)...)
 	for _, k := range append(want, newcomers...) {
@@ -108,7 +111,7 @@ func (db *DB) begin(newcomers []hypercore.Key) *batch {
 	for i, k := range b.list {
 		b.positions[k] = i
 		if w := db.byKey[k]; w != nil {
-			b.clock[i] = w.seen()
+			b.clock[i] = w.whole
 		}
 	}
 	return b

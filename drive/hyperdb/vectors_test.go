@@ -97,6 +97,15 @@ func (l *memoryLog) Has(seq uint64) bool {
 	return seq < l.Len() && l.blocks[seq] != nil
 }
 
+func (l *memoryLog) NextMissing(from uint64) (uint64, bool) {
+	for seq := from; seq < l.Len(); seq++ {
+		if l.blocks[seq] == nil {
+			return seq, true
+		}
+	}
+	return 0, false
+}
+
 func (l *memoryLog) LastStored(below uint64) (uint64, bool) {
 	for seq := min(below, l.Len()); seq > 0; seq-- {
 		if l.blocks[seq-1] != nil {
