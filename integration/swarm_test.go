@@ -192,9 +192,20 @@ func (s *swarm) authorise(writers int) {
 			s.t.Fatal(err)
 		}
 	}
-	eventually(s.t, "all writers authorised", func() bool {
-		return !slices.ContainsFunc(s.nodes[:writers], func(n *swarmer) bool { return !n.db.Authorized(n.own.Key()) })
-	})
+	waits := func() string {
+		for i, n := range s.nodes[:writers] {
+			if n.db.Authorized(n.own.Key()) {
+				continue
+			}
+			f, err := n.feeds.Get(s.source)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return fmt.Sprintf("node %d has %d and knows of %d of %d blocks of the source; its peers: %+v; it dropped: %+v; heads %v", i, f.Have(), f.Len(), s.nodes[0].own.Len(), n.node.Peers(), n.node.Counters(), n.db.Heads())
+		}
+		return ""
+	}
+	eventuallyElse(s.t, "all writers authorised", func() bool { return waits() == "" }, func() { s.t.Log(waits()) })
 }
 
 // complete waits until every node has every block of every writer.
@@ -208,7 +219,7 @@ func (s *swarm) complete(writers int) {
 					s.t.Fatal(err)
 				}
 				if f.Have() < w.own.Len() {
-					return fmt.Sprintf("node %d has %d and knows of %d of %d blocks of a writer; its peers: %+v; it dropped: %+v", i, f.Have(), f.Len(), w.own.Len(), n.node.Peers(), n.node.Counters())
+					return fmt.Sprintf("node %d has %d and knows of %d of %d blocks of a writer, and of %d writers; its peers: %+v; it dropped: %+v", i, f.Have(), f.Len(), w.own.Len(), len(n.db.Writers()), n.node.Peers(), n.node.Counters())
 				}
 			}
 		}

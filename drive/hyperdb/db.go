@@ -209,6 +209,7 @@ func (db *DB) news() (tell []Writer) {
 func (db *DB) look() {
 	for _, w := range db.byKey {
 		length := w.log.Len()
+		looked, whole := w.stored(max(w.scanned, w.next()), length), w.stored(w.whole, length) // of now: what arrives while we look was not looked at
 		unread := length
 		for seq, ok := w.log.LastStored(length); ok && seq >= max(w.scanned, 1); seq, ok = w.log.LastStored(seq) {
 			e, err := db.entry(w, seq)
@@ -228,8 +229,8 @@ func (db *DB) look() {
 			}
 			break
 		}
-		w.scanned = max(w.scanned, min(db.firstGap(w, length), unread))
-		db.advance(w, min(length, unread))
+		w.scanned = max(w.scanned, min(max(looked, w.next()), unread))
+		db.advance(w, min(whole, unread))
 		if w.head != w.learned && w.authorized {
 			w.learned = w.head
 			db.learn(w, w.head)
@@ -237,25 +238,26 @@ func (db *DB) look() {
 	}
 }
 
-// firstGap is how far w was looked at for good: everything below its head, if nothing newer is missing. Called with mu held.
-func (db *DB) firstGap(w *writer, length uint64) uint64 {
-	low := w.scanned
-	if w.head != nil {
-		low = max(low, w.head.Seq+1)
+// next is the block behind the head. Called with mu held.
+func (w *writer) next() uint64 {
+	if w.head == nil {
+		return 0
 	}
-	for low < length && w.log.Has(low) {
-		low++ // stored and no good, or it would be the head
-	}
-	return low
+	return w.head.Seq + 1
 }
 
-// advance finds out up to where w is stored without a gap, below length, and w's newest good entry there. Called with mu held.
-func (db *DB) advance(w *writer, length uint64) {
-	from := w.whole
+// stored returns up to where the blocks from from on are stored, length at most.
+func (w *writer) stored(from, length uint64) uint64 {
 	if gap, ok := w.log.NextMissing(from); ok {
-		length = min(length, gap)
+		return min(gap, length)
 	}
-	w.whole = max(from, length)
+	return length
+}
+
+// advance notes that w is stored up to whole without a gap and was looked at, and finds its newest good entry there. Called with mu held.
+func (db *DB) advance(w *writer, whole uint64) {
+	from := w.whole
+	w.whole = max(from, whole)
 	if w.head != nil && w.head.Seq < w.whole {
 		w.base = w.head
 		return
