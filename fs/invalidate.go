@@ -106,7 +106,7 @@ func (q *invalidations) run() {
 			unknown = append(unknown, q.pass(c)...)
 		}
 		for _, ino := range again {
-			q.kernel.InodeNotify(ino, 0, 0)
+			q.kernel.InodeNotify(ino, -1, 0) // it had no pages then; asking for those would wait for whoever reads them now
 		}
 		if len(unknown) > 0 {
 			time.AfterFunc(onTheWay, func() { q.repeat(unknown) }) // ends at once, also when the queue has stopped

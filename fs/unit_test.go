@@ -294,7 +294,7 @@ func TestUnknownInodesAreToldTwice(t *testing.T) {
 		status fuse.Status
 		want   []string
 	}{
-		"unknown": {fuse.ENOENT, []string{"inode 5 0", "inode 5 0"}},
+		"unknown": {fuse.ENOENT, []string{"inode 5 0", "inode 5 -1"}},
 		"known":   {fuse.OK, []string{"inode 5 0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
