@@ -26,8 +26,8 @@
 //
 // # What is out of reach, and what bounds it
 //
-// A cold stat is one FUSE request for each file, of about 40 us on two processors, of which the node works for 20: loopback and gocryptfs, which do no more than ask the disk
-// below, make 17,000 to 20,000 a second here, hyphafs 15,000 to 18,000, and ext4, which asks nobody, 90,000 to 100,000. That holds for all rows in which each file
+// A cold stat is one FUSE request for each file, of about 40 us on two processors, of which the node works for less than 20: loopback and gocryptfs, which do no more than ask the disk
+// below, make 13,000 to 20,000 a second here, hyphafs 16,000, and ext4, which asks nobody, 97,000. That holds for all rows in which each file
 // takes a request: cold stat, reading and grep, unlink and rm -rf. A listing brings attributes with it, the first open of a small file its bytes. The requests of a step, and
 // what the node does in them:
 //
