@@ -21,7 +21,7 @@ func (f *File) Whole() ([]byte, error) {
 	if !f.d.cache.Contains(blockAt{at.Feed, at.Seq}) && !feed.Has(at.Seq) {
 		return nil, nil
 	}
-	noWait, cancel := context.WithCancel(context.Background()) // ended at once: nobody waits here
+	noWait, cancel := context.WithCancel(context.Background())
 	cancel() // should it be let go at this moment
 	plain, err := f.d.block(noWait, f.in.id, at, 0)
 	if errors.Is(err, context.Canceled) {
