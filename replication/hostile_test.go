@@ -393,7 +393,8 @@ func nonsense(seq uint64) []byte {
 }
 
 // TestForkBelowTheProof lets a reader meet a writer's second history, in which a block that the reader has is another one. What the proofs leave out, since the
-// reader said that it knows it, is what differs: the first session ends with a bad proof, and the next one must tell the fork.
+// reader said that it knows it, is what differs: the first session ends with a bad proof, and the next one must tell the fork. If the first block of the second
+// history that came was not the one behind what the reader has, the second history was taken up: the feed is a fork all the same.
 func TestForkBelowTheProof(t *testing.T) {
 	for _, length := range []int{6, 8, 9, 40} {
 		t.Run(fmt.Sprint(length), func(t *testing.T) {
@@ -423,7 +424,7 @@ func TestForkBelowTheProof(t *testing.T) {
 				t.Fatalf("no fork was told, the session ended with %v", err)
 			}
 			l.Cut()
-			if feed.Forked() == nil || feed.Len() != 5 {
+			if feed.Forked() == nil || feed.Len() != 5 && feed.Len() != uint64(length) {
 				t.Errorf("length %d, fork %v", feed.Len(), feed.Forked())
 			}
 		})

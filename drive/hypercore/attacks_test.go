@@ -2,7 +2,9 @@ package hypercore
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -150,6 +152,76 @@ func TestAttacksFork(t *testing.T) {
 		}
 		if again := open(t, st, f.Key(), nil).Forked(); again == nil || *again != *fork {
 			t.Errorf("after opening again: %+v", again)
+		}
+	}
+}
+
+// TestForkShowsLate lets a reader take blocks of a writer's second history before the one whose proof holds what the first contradicts, and then that one. A
+// node that is broken on the disk, or one whose size a hash answer twisted, is no fork.
+func TestForkShowsLate(t *testing.T) {
+	secret := ed25519.NewKeyFromSeed(make([]byte, 32))
+	history := func(length int, other byte) *Feed {
+		f := open(t, NewMemory(), Key(secret.Public().(ed25519.PublicKey)), secret)
+		for i := range length {
+			block := []byte{byte(i), other}
+			if i < 4 {
+				block = block[:1]
+			}
+			if _, err := f.Append(t.Context(), [][]byte{block}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return f
+	}
+	first := history(5, 1)
+	for _, length := range []uint64{8, 9, 40} {
+		second := history(int(length), 2)
+		st := NewMemory()
+		reader := open(t, st, first.Key(), nil)
+		for seq := range first.Len() {
+			copyBlock(t, first, reader, seq)
+		}
+		before := reader.Root()
+		for seq := length - 1; seq > 5; seq-- {
+			copyBlock(t, second, reader, seq)
+		}
+		p, err := second.Proof(5, 0, &Marks{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, err := second.Block(5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twisted := slices.Clone(p.Nodes)
+		twisted[0].Size++ // of which the leaf then has one less
+		leaf := leafNode(5, block)
+		leaf.Size--
+		err = reader.Put(t.Context(), 5, nil, Proof{Nodes: append([]Node{leaf}, twisted...), Signature: p.Signature})
+		if !errors.Is(err, ErrBadProof) {
+			t.Errorf("length %d: a hash answer that shows a fork, with sizes that nothing binds: %v", length, err)
+		}
+		var fork *ForkError
+		if err := reader.Put(t.Context(), 5, block, p); !errors.As(err, &fork) {
+			t.Fatalf("length %d: the second history was taken: %v", length, err)
+		}
+		if fork.Ours != before || fork.Theirs != second.Root() || reader.Forked() != fork {
+			t.Errorf("evidence %+v", fork)
+		}
+
+		broken := open(t, NewMemory(), first.Key(), nil)
+		short := history(5, 2)
+		for seq := range short.Len() {
+			copyBlock(t, short, broken, seq)
+		}
+		copyBlock(t, second, broken, length-1)
+		lie := leafNode(4, []byte("the disk lies"))
+		if _, err := broken.files.tree.WriteAt(encodeNode(lie), int64(sizeHeader+sizeNode*lie.Index)); err != nil {
+			t.Fatal(err)
+		}
+		broken.nodes.Purge()
+		if err := broken.Put(t.Context(), 5, block, p); !errors.Is(err, ErrBadProof) || broken.Forked() != nil {
+			t.Errorf("a broken node: %v", err)
 		}
 	}
 }

@@ -40,7 +40,8 @@
 // # Trust
 //
 // Put believes the tree alone. Beyond hypercore 6.26 it refuses a node that contradicts a verified one: if the contradiction is signed, both heads are kept
-// as a ForkError and the feed takes no more appends. From a hash-only answer it stores no node whose size the hashes do not bind. Everything is bounded
+// as a ForkError and the feed takes no more appends. A longer history may be taken up before the block comes that shows it to be another one: that block then finds
+// the shortest signed length that vouches for what it contradicts. From a hash-only answer it stores no node whose size the hashes do not bind. Everything is bounded
 // before use: blocks 8 MiB, 2^32 blocks, 2^43 bytes, 128 nodes a proof.
 //
 // # Concurrency

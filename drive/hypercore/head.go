@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/blake2b"
 )
@@ -111,6 +112,60 @@ func (f *Feed) rootsOnDisk(h Head) ([]Node, error) {
 	}
 	if bytes != h.Bytes || treeHash(roots) != h.TreeHash || !ed25519.Verify(f.key[:], h.TreeHash[:], h.Signature[:]) {
 		return nil, ErrDamaged
+	}
+	return roots, nil
+}
+
+// headOver finds the shortest signed length that vouches for node i with what is known here. It is shorter than the feed's. Called with mu held.
+func (f *Feed) headOver(i uint64) (Head, bool, error) {
+	for length := rightSpan(i)/2 + 1; length < f.head.Length; length++ {
+		h := Head{Length: length}
+		if err := readFull(f.files.signatures, h.Signature[:], signatureAt(length)); err != nil {
+			return Head{}, false, fmt.Errorf("read signature of length %d of feed %s: %w", length, f.key, err)
+		} else if h.Signature == [sizeSignature]byte{} {
+			continue // inside a batch, or never heard of
+		}
+		roots, err := f.rootsFrom(i, length)
+		if err != nil {
+			return Head{}, false, err
+		}
+		for _, n := range roots {
+			h.Bytes += n.Size
+		}
+		h.TreeHash = treeHash(roots)
+		if roots != nil && ed25519.Verify(f.key[:], h.TreeHash[:], h.Signature[:]) {
+			return h, true, nil
+		}
+	}
+	return Head{}, false, nil
+}
+
+// rootsFrom returns the full roots of length, the one above node i hashed from it; nil if one of them, or of the nodes beside its way, is not known.
+// Called with mu held.
+func (f *Feed) rootsFrom(i, length uint64) ([]Node, error) {
+	var missing bool
+	var failed error
+	known := func(i uint64) Node {
+		if missing = missing || !f.tree.has(i); missing || failed != nil {
+			return Node{}
+		}
+		var n Node
+		n, failed = f.node(i)
+		return n
+	}
+	indexes := fullRoots(length)
+	top := known(i)
+	for !slices.Contains(indexes, i) {
+		top, i = parentNode(top, known(sibling(i))), parent(i)
+	}
+	roots := make([]Node, len(indexes))
+	for k, r := range indexes {
+		if roots[k] = top; r != i {
+			roots[k] = known(r)
+		}
+	}
+	if missing || failed != nil {
+		return nil, failed
 	}
 	return roots, nil
 }

@@ -29,7 +29,7 @@ func (f *Feed) Put(ctx context.Context, seq uint64, value []byte, p Proof) error
 	}
 	v := verifier{feed: f, remaining: p.Nodes, signature: p.Signature}
 	if value != nil {
-		v.top = leafNode(seq, value)
+		v.top, v.whole = leafNode(seq, value), true
 	} else if len(p.Nodes) > 0 && p.Nodes[0].Index == 2*seq {
 		v.top, v.remaining = p.Nodes[0], p.Nodes[1:]
 	} else {
@@ -129,8 +129,10 @@ type verifier struct {
 	remaining []Node
 	signature []byte
 
+	whole   bool   // the block itself is at the bottom, so that the hashes bind the size of every node
 	seen    []Node // nodes that took part, in the order from the block upwards
 	differs bool   // one of them contradicts a node known before
+	against uint64 // the lowest node that one of them contradicts
 	head    *Head  // the signed head that vouches, if a signature was needed
 	roots   []Node // its full roots
 	fork    *ForkError
@@ -162,9 +164,9 @@ func (v *verifier) climb() (bool, error) {
 		if known, ok, err := v.known(v.top.Index); err != nil {
 			return false, err
 		} else if ok && known == v.top {
-			return !v.differs, v.contradiction()
+			return true, v.contradiction()
 		} else if ok {
-			v.differs = true
+			v.differ(v.top.Index)
 		}
 		v.seen = append(v.seen, v.top)
 		sib := sibling(v.top.Index)
@@ -175,7 +177,9 @@ func (v *verifier) climb() (bool, error) {
 			return false, err
 		case len(v.remaining) > 0 && v.remaining[0].Index == sib:
 			other, v.remaining = v.remaining[0], v.remaining[1:]
-			v.differs = v.differs || ok && known != other
+			if ok && known != other {
+				v.differ(sib)
+			}
 			v.seen = append(v.seen, other)
 		case ok:
 			other = known
@@ -189,12 +193,29 @@ func (v *verifier) climb() (bool, error) {
 	}
 }
 
-// contradiction is an error if a node below one that is proved differs from what was proved for it: then the proof lies.
-func (v *verifier) contradiction() error {
-	if v.differs {
-		return fmt.Errorf("a node contradicts what is known: %w", ErrBadProof)
+// differ notes that what the proof says of node i is not what is known here.
+func (v *verifier) differ(i uint64) {
+	if !v.differs {
+		v.differs, v.against = true, i
 	}
-	return nil
+}
+
+// contradiction tells what it means that a node below one that was proved differs from what was proved for it. If the block is there, the writer signed
+// both: this history, of which blocks came before the ones that would have shown it, and the one that v.against belongs to. Otherwise the proof lies.
+func (v *verifier) contradiction() error {
+	if !v.differs {
+		return nil
+	}
+	if v.whole {
+		ours, ok, err := v.feed.headOver(v.against)
+		if err != nil {
+			return err
+		} else if ok {
+			v.fork = &ForkError{Feed: v.feed.key, Ours: ours, Theirs: v.feed.head}
+			return nil
+		}
+	}
+	return fmt.Errorf("a node contradicts what is known: %w", ErrBadProof)
 }
 
 // known returns node i if it was verified before.
@@ -234,7 +255,9 @@ func (v *verifier) checkSignature() error {
 		default:
 			return fmt.Errorf("root %d of length %d is missing: %w", i, length, ErrBadProof)
 		}
-		v.differs = v.differs || ok && known != root
+		if ok && known != root {
+			v.differ(i)
+		}
 		v.roots = append(v.roots, root)
 		h.Bytes += root.Size
 	}
