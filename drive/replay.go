@@ -239,7 +239,11 @@ func (r *replayer) wrote(in *inode, p parsed) {
 	w.small = p.nums[5] != 0
 	off, b := p.nums[2], p.bytes[3]
 	w.pieces = append(w.pieces, patch{off, b})
-	if !w.small || len(b) == 0 {
+	if !w.small {
+		return
+	}
+	delete(r.synced, in.id) // it is older, and the journal has all since
+	if len(b) == 0 {
 		return
 	}
 	in.rec.Size = max(in.rec.Size, off+uint64(len(b)))
@@ -249,15 +253,15 @@ func (r *replayer) wrote(in *inode, p parsed) {
 	in.unpublished.add(blocks)
 }
 
-// cutBytes takes from the journalled bytes what became a hole.
+// cutBytes takes from the journalled bytes what became a hole. A small file stays one.
 func (r *replayer) cutBytes(in *inode, cut run) {
 	w := r.written[in.id]
 	switch {
-	case w == nil:
-	case cut.first == 0 && cut.end >= blocksOf(in.rec.Size):
+	case w == nil || cut.first > 0:
+	case w.small:
+		w.pieces = nil
+	case cut.end >= blocksOf(in.rec.Size):
 		delete(r.written, in.id)
-	case w.small && cut.first == 0:
-		w.pieces = append(w.pieces, patch{0, make([]byte, min(in.rec.Size, smallSize))})
 	}
 }
 

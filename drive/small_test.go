@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -77,5 +78,37 @@ func TestSyncedPiecesSurvive(t *testing.T) {
 	want := text[:100] + "first" + text[105:200_000] + "second" + text[200_006:]
 	if got, err := a.read(id); got != want || err != nil {
 		t.Errorf("%d bytes, %q, %v", len(got), got[200_000:200_006], err)
+	}
+}
+
+// what an fsync left of a file before it had bytes in the journal says nothing any more when those bytes are taken away again: by a hole, or cut off and grown again.
+func TestSmallFileBecomesAHole(t *testing.T) {
+	for what, empty := range map[string]func(f *File) error{
+		"a hole": func(f *File) error { return f.Allocate(t.Context(), punchHole|keepSize, 0, 1<<16) },
+		"cut and grown": func(f *File) error {
+			none, size := uint64(0), uint64(50)
+			_, cut := f.SetAttr(t.Context(), AttrChange{Size: &none})
+			_, grown := f.SetAttr(t.Context(), AttrChange{Size: &size})
+			return errors.Join(cut, grown)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := newWorld(t, 1)
+			id := a.put(record.Root, "f", "")
+			a.crash("boot 1") // upon which a new journal says that the file, which has no bytes, is durable
+			f, err := a.Open(t.Context(), id, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, f, strings.Repeat("x", 50), 0)
+			if err := errors.Join(empty(f), f.Sync(t.Context(), false)); err != nil {
+				t.Fatal(err)
+			}
+			a.crash("boot 2")
+			if got, err := a.read(id); got != strings.Repeat("\x00", 50) || err != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+			a.publishNow()
+		})
 	}
 }
