@@ -21,6 +21,14 @@
 // before, but only of inodes that it knows: of another one it is told a second later again. Lists of directories are kept as well; a change in one drops its
 // list behind the name, whose invalidation waits for those who read the directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
+// Pages are dropped only while nobody waits for bytes of the file (pages.go). The kernel locks a page for whoever reads or writes it until we answer, which may take until a peer does. A drop waits for
+// that lock, in our thread, and cannot be killed there: a node that was killed then would stay, and its device with it, so that the connection never broke and the answer never came. Of a
+// changed file attributes are told at once, and pages go when the last request for its bytes was answered. Who opens the file before that, or after it changed while nobody had it open, gets it
+// without FOPEN_KEEP_CACHE, upon which the kernel drops the pages in the program that opens. That would wait as long as the others do; so, while others wait, who opens for reading reads past the
+// pages (FOPEN_DIRECT_IO, and CAP_DIRECT_IO_ALLOW_MMAP, so that mapping goes on to work), and only who opens for writing waits. Two things can still meet a drop: a READ that the
+// kernel sent just before we asked, if it needs a peer, and a change of names in the directory whose name is dropped, which needs none. Nothing more is told until they end, and a node that is killed meanwhile
+// leaves a mount that hangs; the next one clears it.
+//
 // What a peer changed makes no event of inotify(7), since the kernel makes those of system calls on this machine alone: a program that watches a folder sees a remote change
 // when it looks. A watch stays, and tells of what is done here.
 //

@@ -131,7 +131,7 @@ func mountOptions(cfg Config, extra []string, flags uintptr) fuse.MountOptions {
 		DisableSplice:            true,
 		DirectMount:              os.Geteuid() == 0,
 		DirectMountFlags:         flags,
-		ExtraCapabilities:        fuse.CAP_HANDLE_KILLPRIV_V2,
+		ExtraCapabilities:        fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
 		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		PanicHandler: func(why any) fuse.Status {
 			cfg.Log.Error("request ended in a panic", "err", why, "stack", string(debug.Stack()))
