@@ -112,7 +112,9 @@
 // # Life of a mount, goroutines and locks
 //
 // Mount finds out whether something is mounted on the directory. A mount of ours whose process was killed answers statfs(2) with
-// ENOTCONN (stat(2) may still be answered from the cache) and is removed; any other mount is left alone. A Server owns two goroutines, one that
+// ENOTCONN (stat(2) may still be answered from the cache) and is removed; any other mount is left alone. If the process cannot end, since the kernel waits in it for a page that a request to it
+// holds, statfs hangs, and is given ten seconds: from here that looks like a server that is slow or stopped, so it is ErrSilent, unless the caller knows that the server was killed (ClearDead). Then
+// the mount is cut off, with MNT_FORCE or, by who may not unmount, through fusectl, upon which the process ends. A Server owns two goroutines, one that
 // serves (go-fuse starts one more for each request that waits) and one that passes invalidations on; Wait, Unmount and Close wait for both.
 // Close cuts a mount that stays busy through fusectl, see there for when it cannot. The kernel lets a mount go only with the last mount namespace that has it, and those of
 // containers and services may have it for ever: Unmount and Close wait for that three seconds, and then cut it off for them (HeldError).

@@ -21,6 +21,7 @@ import (
 // The errors of Mount and Unmount that a caller tells apart. They come wrapped with the directory.
 var (
 	ErrMounted = errors.New("something is mounted here already")
+	ErrSilent  = errors.New("what is mounted here does not answer")
 	ErrBusy    = errors.New("mount is in use")
 	ErrOption  = errors.New("unknown mount option")
 )
@@ -74,7 +75,7 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
-	if err := clear(ctx, dir, cfg.Log); err != nil {
+	if err := clear(ctx, dir, "", cfg.Log); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
 	t := &tree{
