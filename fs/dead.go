@@ -116,7 +116,7 @@ func look(ctx context.Context, dir string, ours bool) (unix.Stat_t, error) {
 	}
 }
 
-// ClearDead removes the mounts of hyphafs from dir whose servers are dead; without any it does nothing. That a server is dead the kernel says once its last thread is gone; while one cannot
+// ClearDead removes the mounts of hyphafs from dir whose servers are dead; nothing is mounted on it then. That a server is dead the kernel says once its last thread is gone; while one cannot
 // end the mount hangs, and only who knows its process can tell. So killed may name the source (Options.FsName) of a mount whose server is known to have been killed:
 // that is cut off first, whereupon the process ends. Errors: ErrMounted if something else is mounted on dir, ErrSilent if that does not answer in ten seconds.
 func ClearDead(ctx context.Context, dir, killed string) error {

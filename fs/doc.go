@@ -120,7 +120,7 @@
 // containers and services may have it for ever: Unmount and Close wait for that three seconds, and then cut it off for them (HeldError).
 //
 // No lock is held while the drive, Pending, Control or the kernel is called, but for stores.changing: only opens and changes of the size
-// take it, in which the kernel holds no page of the file, and whoever gives pages to the kernel does not wait for it. The locks of invalidations, Server and intentHandle are
+// take it, in which the kernel holds no page of the file, and whoever gives pages to the kernel does not wait for it. The locks of invalidations, pages, Server and intentHandle are
 // leaves, but for the last, which is held while its one action runs. Server.Changed only adds to a queue: the kernel holds locks of its own while it
 // waits for our answer, and the goroutine that invalidates may wait for these.
 //
