@@ -43,7 +43,7 @@
 // that lost its last name are freed only when that is durable.
 //
 // What a peer changes in a file that is open or changed here is shown when the overlay lets go of it: after the last close, and when ours is published. All who open it
-// until then see the same version, since one inode has one page cache. The kernel is told then once more (forget), whichever version won.
+// until then see the same version, since one inode has one page cache. The kernel is told then (forget), whichever version won.
 //
 // A journal that the disk failed takes no more; the next publish, of which Run does four a second, begins another one with what is in memory (renew). When an fsync of a
 // larger file fails, the kernel drops what it was to store, and a later fsync would succeed all the same: such a file can neither be fsynced nor published until it is

@@ -176,6 +176,7 @@ func (d *Drive) settle(feed hypercore.Key, changes []view.Change) []view.Change 
 			if !busy {
 				d.release(in)
 			}
+			continue // forget tells it
 		}
 		shown = append(shown, c)
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,20 +88,57 @@ func isMount(dir string) bool {
 	return ok
 }
 
-// clear makes dir fit to be mounted on: it must be a directory with nothing mounted on it. Dead mounts of hyphafs, whose node was
-// killed, are removed.
-func clear(ctx context.Context, dir string, log *slog.Logger) error {
+// answerTime is how long a mount has to answer, which one whose server lives does at once.
+const answerTime = 10 * time.Second
+
+// look is stat(2) of dir and, of a mount of ours, statfs(2): the kernel may still know the root's attributes, but never answers that by itself. Both may hang with the server: that
+// is ErrSilent, and the thread which asked is the kernel's until the mount is gone or this process ends.
+func look(ctx context.Context, dir string, ours bool) (unix.Stat_t, error) {
+	type answer struct {
+		st  unix.Stat_t
+		err error
+	}
+	said := make(chan answer, 1)
+	go func() { // waited for below, if that can be
+		var a answer
+		if a.err = unix.Stat(dir, &a.st); a.err == nil && ours {
+			a.err = unix.Statfs(dir, new(unix.Statfs_t))
+		}
+		said <- a
+	}()
+	soon, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	select {
+	case a := <-said:
+		return a.st, a.err
+	case <-soon.Done():
+		return unix.Stat_t{}, errors.Join(ErrSilent, ctx.Err())
+	}
+}
+
+// ClearDead removes the mounts of hyphafs from dir whose servers are dead; nothing is mounted on it then. That a server is dead the kernel says once its last thread is gone; while one cannot
+// end the mount hangs, and only who knows its process can tell. So killed may name the source (Options.FsName) of a mount whose server is known to have been killed:
+// that is cut off first, whereupon the process ends. Errors: ErrMounted if something else is mounted on dir, ErrSilent if that does not answer in ten seconds.
+func ClearDead(ctx context.Context, dir, killed string) error {
+	return clear(ctx, dir, killed, slog.New(slog.DiscardHandler))
+}
+
+// clear makes dir fit to be mounted on: it must be a directory with nothing mounted on it, but for what ClearDead removes.
+func clear(ctx context.Context, dir, killed string, log *slog.Logger) error {
 	for range 16 {
 		m, mounted := mountOf(dir)
-		var st unix.Stat_t
-		err := unix.Stat(dir, &st)
-		if err == nil && mounted && m.fsType == fuseType {
-			// The kernel may still know the root's attributes; it never answers statfs by itself.
-			err = unix.Statfs(dir, new(unix.Statfs_t))
+		ours := mounted && m.fsType == fuseType
+		if ours && killed != "" && m.source == killed {
+			log.Warn("cutting off the mount of a node that was killed", "path", dir)
+			if err := force(ctx, m); err != nil {
+				return fmt.Errorf("mount of a killed node cannot be cut off: %w", err)
+			}
+			continue
 		}
+		st, err := look(ctx, dir, ours)
 		dead := errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
 		switch {
-		case dead && mounted && m.fsType == fuseType:
+		case dead && ours:
 			log.Warn("removing the dead mount of a node that was killed", "path", dir)
 			if err := unmount(ctx, dir, 0); err == nil {
 				continue
@@ -110,6 +148,8 @@ func clear(ctx context.Context, dir string, log *slog.Logger) error {
 			}
 		case dead:
 			return fmt.Errorf("%w, and its server is dead: %s (%s); unmount it first", ErrMounted, m.source, m.fsType)
+		case err != nil && mounted && errors.Is(err, ErrSilent):
+			return fmt.Errorf("%w: %s (%s); see what its server does, or take another directory", err, m.source, m.fsType)
 		case err != nil:
 			return os.NewSyscallError("stat", err)
 		case mounted:
@@ -121,6 +161,18 @@ func clear(ctx context.Context, dir string, log *slog.Logger) error {
 		}
 	}
 	return fmt.Errorf("%w: too many dead mounts, one upon the other", ErrMounted)
+}
+
+// force cuts a mount off, so that every request fails that waits for its server, and takes it away. fusermount3 does not cut.
+func force(ctx context.Context, m mountpoint) error {
+	err := unix.Unmount(m.dir, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, syscall.EPERM) {
+		if err := abort(m.device); err != nil {
+			return err
+		}
+		return unmount(ctx, m.dir, unix.MNT_DETACH)
+	}
+	return os.NewSyscallError("umount", err)
 }
 
 func firstLine(text []byte) string {

@@ -103,7 +103,9 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	child := n.tree.entry(ctx, n, a, out)
 	made := child.Operations().(*node)
 	made.stores.once.Store(true) // what is written through it stays with the kernel
-	return child, &handle{node: made, file: f}, openFlags, 0
+	made.tree.queue.pages.opening(made)
+	openFlags, fresh := made.tree.queue.pages.openFlags(made, true)
+	return child, &handle{node: made, file: f, fresh: fresh}, openFlags, 0
 }
 
 // Link answers link(2).

@@ -21,6 +21,14 @@
 // before, but only of inodes that it knows: of another one it is told a second later again. Lists of directories are kept as well; a change in one drops its
 // list behind the name, whose invalidation waits for those who read the directory, so that no list read before is kept after. Below .hypha all timeouts are 0 and files are read past the page cache.
 //
+// Pages are dropped only while nobody waits for bytes of the file (pages.go). The kernel locks a page for whoever reads or writes it until we answer, which may take until a peer does. A drop waits for
+// that lock, in our thread, and cannot be killed there: a node that was killed then would stay, and its device with it, so that the connection never broke and the answer never came. Of a
+// changed file attributes are told at once, and pages go when the last request for its bytes was answered. Who opens the file before that, or after it changed while nobody had it open, gets it
+// without FOPEN_KEEP_CACHE, upon which the kernel drops the pages in the program that opens. That would wait as long as the others do; so, while others wait, who opens for reading reads past the
+// pages (FOPEN_DIRECT_IO, and CAP_DIRECT_IO_ALLOW_MMAP, so that mapping goes on to work), and only who opens for writing waits. Two things can still meet a drop: a READ that the
+// kernel sent just before we asked, if it needs a peer, and a change of names in the directory whose name is dropped, which needs none. Nothing more is told until they end, and a node that is killed meanwhile
+// leaves a mount that hangs; the next one clears it.
+//
 // What a peer changed makes no event of inotify(7), since the kernel makes those of system calls on this machine alone: a program that watches a folder sees a remote change
 // when it looks. A watch stays, and tells of what is done here.
 //
@@ -104,13 +112,15 @@
 // # Life of a mount, goroutines and locks
 //
 // Mount finds out whether something is mounted on the directory. A mount of ours whose process was killed answers statfs(2) with
-// ENOTCONN (stat(2) may still be answered from the cache) and is removed; any other mount is left alone. A Server owns two goroutines, one that
+// ENOTCONN (stat(2) may still be answered from the cache) and is removed; any other mount is left alone. If the process cannot end, since the kernel waits in it for a page that a request to it
+// holds, statfs hangs, and is given ten seconds: from here that looks like a server that is slow or stopped, so it is ErrSilent, unless the caller knows that the server was killed (ClearDead). Then
+// the mount is cut off, with MNT_FORCE or, by who may not unmount, through fusectl, upon which the process ends. A Server owns two goroutines, one that
 // serves (go-fuse starts one more for each request that waits) and one that passes invalidations on; Wait, Unmount and Close wait for both.
 // Close cuts a mount that stays busy through fusectl, see there for when it cannot. The kernel lets a mount go only with the last mount namespace that has it, and those of
 // containers and services may have it for ever: Unmount and Close wait for that three seconds, and then cut it off for them (HeldError).
 //
 // No lock is held while the drive, Pending, Control or the kernel is called, but for stores.changing: only opens and changes of the size
-// take it, in which the kernel holds no page of the file, and whoever gives pages to the kernel does not wait for it. The locks of invalidations, Server and intentHandle are
+// take it, in which the kernel holds no page of the file, and whoever gives pages to the kernel does not wait for it. The locks of invalidations, pages, Server and intentHandle are
 // leaves, but for the last, which is held while its one action runs. Server.Changed only adds to a queue: the kernel holds locks of its own while it
 // waits for our answer, and the goroutine that invalidates may wait for these.
 //

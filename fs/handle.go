@@ -13,8 +13,9 @@ import (
 
 // handle is an open regular file. The kernel releases it after every request that names it was answered.
 type handle struct {
-	node *node
-	file File
+	node  *node
+	file  File
+	fresh uint64 // see pages.openFlags
 }
 
 var (
@@ -27,21 +28,21 @@ var (
 	_ gofs.FileReleaser  = (*handle)(nil)
 )
 
-// openFlags: pages stay cached over opens, since whatever else changes a file is told to the kernel; closing needs no word of ours beyond the
-// release. Mapped pages are sent at munmap all the same (fuse_vma_close of Linux).
-const openFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
-
 // Open answers open(2) of what exists.
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
 	write := flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0
 	if write && !n.tree.drive.Writable() {
 		return nil, 0, syscall.EROFS
 	}
+	pages := &n.tree.queue.pages
+	pages.opening(n)
 	f, err := n.open(ctx, write)
 	if err != nil {
+		pages.release(n, 0)
 		return nil, 0, n.errno(err, "open")
 	}
-	return &handle{node: n, file: f}, openFlags, 0
+	flags, fresh := pages.openFlags(n, write)
+	return &handle{node: n, file: f, fresh: fresh}, flags, 0
 }
 
 func (n *node) open(ctx context.Context, write bool) (f File, err error) {
@@ -61,6 +62,8 @@ func (n *node) open(ctx context.Context, write bool) (f File, err error) {
 
 // Read answers read(2) and page faults. It may wait for a peer, and can be interrupted then.
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	h.node.begin(h.fresh)
+	defer h.node.end()
 	n, err := h.file.ReadAt(ctx, dest, off)
 	if err != nil {
 		return nil, h.node.errno(err, "read")
@@ -72,6 +75,8 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 // kernel believes it to be: it does not look at the size again after a peer's change (fuse_cache_write_iter of Linux), and would
 // overwrite what the peer appended. If the two differ, the kernel is told that its pages are wrong.
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	h.node.begin(h.fresh)
+	defer h.node.end()
 	flags := writing(ctx)
 	kill := flags&flagKill != 0 && h.privileged(ctx)
 	var n int
@@ -106,6 +111,8 @@ func (h *handle) written(n int, err error) (uint32, syscall.Errno) {
 
 // Writev is Write of data that go-fuse has in pieces.
 func (h *handle) Writev(ctx context.Context, data [][]byte, off int64) (uint32, syscall.Errno) {
+	h.node.begin(h.fresh)
+	defer h.node.end()
 	var done uint32
 	for _, piece := range data {
 		n, errno := h.Write(ctx, piece, off+int64(done))
@@ -130,6 +137,8 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 	if int64(off) < 0 || int64(size) <= 0 || int64(off+size) < 0 {
 		return syscall.EFBIG
 	}
+	h.node.begin(h.fresh)
+	defer h.node.end()
 	kill := killsPriv(ctx)
 	err := h.file.Allocate(ctx, mode, int64(off), int64(size))
 	if err == nil && kill && h.privileged(ctx) {
@@ -151,6 +160,7 @@ func (h *handle) Lseek(ctx context.Context, off uint64, whence uint32) (uint64, 
 
 // Release follows the last close of the handle.
 func (h *handle) Release(ctx context.Context) syscall.Errno {
+	h.node.tree.queue.pages.release(h.node, h.fresh)
 	return h.node.errno(h.file.Close(), "close")
 }
 

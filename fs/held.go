@@ -62,12 +62,13 @@ func holders(device uint64) (found []string) {
 	return found
 }
 
-// abort cuts the connection by fusectl (Documentation/filesystems/fuse.rst): every waiting and later request fails.
-func (s *Server) abort() error {
-	if s.device == 0 {
+// abort cuts the connection of the mount with that device number by fusectl (Documentation/filesystems/fuse.rst): every waiting and later request fails. Who mounted may
+// do that, and root.
+func abort(device uint64) error {
+	if device == 0 {
 		return errors.New("number of the connection is not known")
 	}
-	name := filepath.Join(strconv.FormatUint(uint64(unix.Minor(s.device)), 10), "abort")
+	name := filepath.Join(strconv.FormatUint(uint64(unix.Minor(device)), 10), "abort")
 	err := os.WriteFile(filepath.Join("/sys/fs/fuse/connections", name), []byte("1"), 0)
 	if errors.Is(err, syscall.ENOENT) { // fusectl is not mounted there
 		return abortDetached(name)

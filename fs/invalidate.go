@@ -22,14 +22,16 @@ type notifier interface {
 }
 
 // invalidations passes changes on to the kernel, in order, from the one goroutine that calls run. The kernel takes the locks of
-// the directory or page concerned, which requests that wait for us may hold: hence no caller of add ever waits for it.
+// the directory or pages concerned, which requests that wait for us may hold: hence no caller of add ever waits for it, and pages go only while nobody waits (pages).
 type invalidations struct {
 	log    *slog.Logger
 	kernel notifier // set once, before the first request is served
+	pages  pages
 
 	mu      sync.Mutex
 	wake    sync.Cond // something below changed
 	waiting []drive.Change
+	drops   []uint64 // inodes whose pages could not be dropped when they changed
 	again   []uint64 // inodes that the kernel did not know when it was told of them
 	pruning []uint64 // inodes to be given up if nobody uses them
 	added   uint64   // changes ever given
@@ -38,12 +40,17 @@ type invalidations struct {
 }
 
 func newInvalidations(log *slog.Logger) *invalidations {
-	q := &invalidations{log: log}
+	q := &invalidations{log: log, pages: pages{files: map[uint64]*cached{}}}
 	q.wake.L = &q.mu
 	return q
 }
 
 func (q *invalidations) add(changes []drive.Change) {
+	for _, c := range changes {
+		if c.Name == "" {
+			q.pages.changed(inoOf(c.ID))
+		}
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = append(q.waiting, changes...)
@@ -51,11 +58,12 @@ func (q *invalidations) add(changes []drive.Change) {
 	q.wake.Broadcast()
 }
 
-// told is how many changes were ever given.
-func (q *invalidations) told() uint64 {
+// drop lets the pages of an inode be dropped that could not be before.
+func (q *invalidations) drop(ino uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.added
+	q.drops = append(q.drops, ino)
+	q.wake.Broadcast()
 }
 
 // prune lets the kernel be asked to give inodes up; nothing depends on whether it does.
@@ -92,21 +100,24 @@ func (q *invalidations) run() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		for len(q.waiting)+len(q.again)+len(q.pruning) == 0 && !q.stopped {
+		for len(q.waiting)+len(q.drops)+len(q.again)+len(q.pruning) == 0 && !q.stopped {
 			q.wake.Wait()
 		}
 		if q.stopped {
 			return
 		}
-		batch, again, prune := q.waiting, q.again, q.pruning
-		q.waiting, q.again, q.pruning = nil, nil, nil
+		batch, drops, again, prune := q.waiting, q.drops, q.again, q.pruning
+		q.waiting, q.drops, q.again, q.pruning = nil, nil, nil, nil
 		q.mu.Unlock()
 		var unknown []uint64
 		for _, c := range batch {
 			unknown = append(unknown, q.pass(c)...)
 		}
+		for _, ino := range drops {
+			q.bytes(ino)
+		}
 		for _, ino := range again {
-			q.kernel.InodeNotify(ino, -1, 0) // it had no pages then; asking for those would wait for whoever reads them now
+			q.kernel.InodeNotify(ino, -1, 0) // it had no pages then
 		}
 		if len(unknown) > 0 {
 			time.AfterFunc(onTheWay, func() { q.repeat(unknown) }) // ends at once, also when the queue has stopped
@@ -144,11 +155,24 @@ func (q *invalidations) settled(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// bytes tells the kernel that attributes and bytes of an inode changed. Pages go with it if somebody has the file open and nobody waits for them.
+func (q *invalidations) bytes(ino uint64) fuse.Status {
+	changes, due := q.pages.due(ino)
+	if !due {
+		return q.kernel.InodeNotify(ino, -1, 0)
+	}
+	status := q.kernel.InodeNotify(ino, 0, 0)
+	if status == fuse.OK || status == fuse.ENOENT {
+		q.pages.dropped(ino, changes)
+	}
+	return status
+}
+
 // pass tells the kernel one change, and returns the inodes concerned that it did not know. Of a changed file attributes and pages go, its name and its inotify watches stay;
 // a name goes only when it means another inode. A name that is gone is told as a deletion, so that those who watch it hear of it.
 func (q *invalidations) pass(c drive.Change) (unknown []uint64) {
-	inode := func(id record.ID, off int64) {
-		switch status := q.kernel.InodeNotify(inoOf(id), off, 0); status {
+	told := func(id record.ID, status fuse.Status) {
+		switch status {
 		case fuse.OK:
 		case fuse.ENOENT:
 			unknown = append(unknown, inoOf(id))
@@ -158,9 +182,9 @@ func (q *invalidations) pass(c drive.Change) (unknown []uint64) {
 	}
 	switch {
 	case c.Name == "":
-		inode(c.ID, 0)
+		told(c.ID, q.bytes(inoOf(c.ID)))
 	case c.ID == c.Was && c.ID != (record.ID{}):
-		inode(c.ID, -1)
+		told(c.ID, q.kernel.InodeNotify(inoOf(c.ID), -1, 0))
 	default:
 		status := fuse.ENOENT
 		if c.ID == (record.ID{}) && c.Was != (record.ID{}) {
@@ -172,9 +196,9 @@ func (q *invalidations) pass(c drive.Change) (unknown []uint64) {
 		if status != fuse.OK && status != fuse.ENOENT {
 			q.refused(status)
 		}
-		inode(c.Dir, 0) // its attributes and its list
+		told(c.Dir, q.kernel.InodeNotify(inoOf(c.Dir), 0, 0)) // its attributes and its list
 		if c.Was != (record.ID{}) {
-			inode(c.Was, -1) // its link count
+			told(c.Was, q.kernel.InodeNotify(inoOf(c.Was), -1, 0)) // its link count
 		}
 	}
 	return unknown

@@ -1,11 +1,14 @@
 package fs_test
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -117,6 +120,114 @@ func TestWatchesSurvive(t *testing.T) {
 	m.ask(order{Op: "remove", Path: "f"})
 	if n, err := unix.Read(fd, buf); n <= 0 {
 		t.Errorf("removal was not told: %d, %v", n, err)
+	}
+}
+
+// stalled is a file of which all but the beginning is with a peer, and a program that waits for some of that.
+type stalled struct {
+	m    *mounted
+	path string
+	read chan string // what it read, or why not
+}
+
+const (
+	stalledBytes = 8 << 20
+	stalledFrom  = 4 << 20 // beyond what the kernel reads ahead
+)
+
+func stall(t *testing.T, m *mounted) stalled {
+	t.Helper()
+	s := stalled{m, filepath.Join(m.dir, "f"), make(chan string, 1)}
+	m.ask(order{Op: "write", Path: "f", Data: bytes.Repeat([]byte("a"), stalledBytes)})
+	m.ask(order{Op: "stall", Path: "f", Off: stalledFrom})
+	f, err := os.Open(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	go func() { // ends when the read does, which the test waits for
+		b := make([]byte, 1)
+		n, err := f.ReadAt(b, stalledFrom+stalledFrom/2)
+		s.read <- fmt.Sprint(string(b[:n]), " ", err)
+	}()
+	eventually(t, "the read to wait", func() bool { return m.ask(order{Op: "waiting", Path: "f"}).Waiting > 0 })
+	return s
+}
+
+// eventually polls until ok holds, in another process.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}
+
+// TestChangeOfAFileThatIsWaitedFor: while a program waits for bytes of a file, that changes. Nobody else has to wait, who opens it sees the change, and whoever has it open does when
+// the wait is over.
+func TestChangeOfAFileThatIsWaitedFor(t *testing.T) {
+	m := mount(t, setup{})
+	m.ask(order{Op: "write", Path: "g", Data: []byte("old")})
+	if got := read(t, filepath.Join(m.dir, "g")); got != "old" {
+		t.Errorf("other file reads %q", got)
+	}
+	s := stall(t, m)
+	f, err := os.Open(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	page, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(page)
+	if page[0] != 'a' {
+		t.Errorf("mapped %q", page[0])
+	}
+	m.ask(order{Op: "write", Path: "f", Data: bytes.Repeat([]byte("b"), stalledBytes)}) // answers when it is told
+	m.ask(order{Op: "write", Path: "g", Data: []byte("new")})
+	if got := read(t, filepath.Join(m.dir, "g")); got != "new" {
+		t.Errorf("other file reads %q", got)
+	}
+	late, err := os.Open(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	b := make([]byte, 4096)
+	if n, err := late.ReadAt(b, 0); n != len(b) || b[0] != 'b' {
+		t.Errorf("who opens the file reads %q, %v", b[:1], err)
+	}
+	m.ask(order{Op: "resume", Path: "f"})
+	if got := <-s.read; got != "b <nil>" {
+		t.Errorf("who waited reads %s", got)
+	}
+	m.ask(order{Op: "write", Path: "g", Data: []byte("newer")}) // what was to be told before is told then
+	if page[0] != 'b' {
+		t.Errorf("mapping reads %q", page[0])
+	}
+	if again, err := unix.Mmap(int(late.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		t.Errorf("a file that was opened meanwhile cannot be mapped: %v", err)
+	} else if err := unix.Munmap(again); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestChangeBeforeAnOpen changes a file that nobody has open, of which the kernel has pages: who opens it sees the change, and what he read stays with the kernel.
+func TestChangeBeforeAnOpen(t *testing.T) {
+	m := mount(t, setup{})
+	path := filepath.Join(m.dir, "f")
+	for _, text := range []string{"first", "other"} {
+		m.ask(order{Op: "write", Path: "f", Data: []byte(text)})
+		if got := read(t, path); got != text {
+			t.Errorf("file reads %q, want %q", got, text)
+		}
+	}
+	m.ask(order{Op: "stall", Path: "f"})
+	if got := read(t, path); got != "other" {
+		t.Errorf("file reads %q", got)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,45 @@ func TestDeadMountIsCleaned(t *testing.T) {
 	if got := read(t, filepath.Join(m.dir, "f")); got != "alive" {
 		t.Errorf("after the refused mount the file reads %q", got)
 	}
+}
+
+// TestKillWhileAReadWaits kills a server while a program waits for bytes of a file that changed meanwhile. No thread of it may be in the kernel then, waiting for the same page:
+// the process could not end, nor the program.
+func TestKillWhileAReadWaits(t *testing.T) {
+	dir := t.TempDir()
+	m, err := tryMount(t, setup{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) }) // a dead one, if the test failed
+	s := stall(t, m)
+	told := make(chan struct{})
+	go func() { // ends with the child
+		defer close(told)
+		m.in.Write([]byte(`{"Op": "write", "Path": "f", "Data": "Yg=="}` + "\n"))
+		m.out.Decode(new(answer))
+	}()
+	select {
+	case <-told:
+	case <-time.After(5 * time.Second): // the server goes on to wait
+		t.Error("the change cannot be told")
+	}
+	m.cmd.Process.Kill()
+	ended := make(chan error, 1)
+	go func() { ended <- m.cmd.Wait() }() // at the latest when the mount is taken away, below
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the process that was killed stays")
+		unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH) // frees it
+		<-ended
+	}
+	<-told
+	if got := <-s.read; !strings.Contains(got, " ") || strings.HasSuffix(got, "<nil>") {
+		t.Errorf("who waited reads %s", got)
+	}
+	m.in.Close()
+	mount(t, setup{Dir: dir})
 }
 
 func TestForeignMountIsLeftAlone(t *testing.T) {

@@ -54,6 +54,7 @@ type setup struct {
 type order struct {
 	Op    string
 	Path  string
+	Off   int64
 	Data  []byte
 	On    bool
 	Time  time.Time
@@ -67,6 +68,7 @@ type answer struct {
 	Misuse   []string
 	Inodes   int
 	Synced   int
+	Waiting  int // reads
 	Approved []string
 	Denied   []string
 }
@@ -169,7 +171,11 @@ func obey(ctx context.Context, o order, d *fstest.Drive, p *pending, server *fs.
 	case "replace":
 		changes, err = d.PeerReplace(o.Path, o.Data)
 	case "stall":
-		err = d.PeerStall(o.Path)
+		err = d.PeerStall(o.Path, o.Off)
+	case "resume":
+		err = d.PeerResume(o.Path)
+	case "waiting":
+		a.Waiting, err = d.Waiting(o.Path)
 	case "remove":
 		changes, err = d.PeerRemove(o.Path)
 	case "request":

@@ -21,6 +21,7 @@ import (
 // The errors of Mount and Unmount that a caller tells apart. They come wrapped with the directory.
 var (
 	ErrMounted = errors.New("something is mounted here already")
+	ErrSilent  = errors.New("what is mounted here does not answer")
 	ErrBusy    = errors.New("mount is in use")
 	ErrOption  = errors.New("unknown mount option")
 )
@@ -74,7 +75,7 @@ func Mount(ctx context.Context, dir string, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
-	if err := clear(ctx, dir, cfg.Log); err != nil {
+	if err := clear(ctx, dir, "", cfg.Log); err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
 	t := &tree{
@@ -131,7 +132,7 @@ func mountOptions(cfg Config, extra []string, flags uintptr) fuse.MountOptions {
 		DisableSplice:            true,
 		DirectMount:              os.Geteuid() == 0,
 		DirectMountFlags:         flags,
-		ExtraCapabilities:        fuse.CAP_HANDLE_KILLPRIV_V2,
+		ExtraCapabilities:        fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
 		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		PanicHandler: func(why any) fuse.Status {
 			cfg.Log.Error("request ended in a panic", "err", why, "stack", string(debug.Stack()))

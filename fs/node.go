@@ -12,12 +12,13 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// node is an inode of the drive, of any kind. It keeps its id, and of a file whether the kernel was given its bytes: the drive knows the rest.
+// node is an inode of the drive, of any kind. It keeps its id, and of a file what the kernel has of its bytes: the drive knows the rest.
 type node struct {
 	gofs.Inode
 	tree   *tree
 	id     record.ID
 	stores stores
+	cached *cached // guarded by pages.mu; nil until it is opened
 }
 
 var (
@@ -50,7 +51,19 @@ func (n *node) path() string { return n.Path(n.Root()) }
 func (n *node) errno(err error, op string) syscall.Errno { return n.tree.errno(err, op, n.path) }
 
 // OnForget tells the drive that the kernel gave the inode up.
-func (n *node) OnForget() { n.tree.drive.Forget(n.id) }
+func (n *node) OnForget() {
+	n.tree.queue.pages.forget(n)
+	n.tree.drive.Forget(n.id)
+}
+
+// begin and end enclose the answer to a request for which the kernel may hold pages of the file, through a handle with that fresh or none.
+func (n *node) begin(fresh uint64) { n.tree.queue.pages.begin(n, fresh) }
+
+func (n *node) end() {
+	if n.tree.queue.pages.end(n) {
+		n.tree.queue.drop(inoOf(n.id))
+	}
+}
 
 // Statfs answers statfs(2): the disk under the state directory, as df is about what still fits.
 func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {

@@ -96,7 +96,7 @@ func (s *Server) leave(ctx context.Context) error {
 		return nil
 	}
 	held := &HeldError{Holders: holders(s.device)}
-	if err := s.abort(); err != nil {
+	if err := abort(s.device); err != nil {
 		s.log.Info("the mount cannot be cut off; it ends with this process", "path", s.dir, "err", err)
 		return held
 	}
@@ -125,7 +125,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.Wait(ctx) == nil {
 		return nil
 	}
-	if err := s.abort(); err != nil {
+	if err := abort(s.device); err != nil {
 		return fmt.Errorf("close mount %s: %w: %w", s.dir, ErrBusy, err)
 	}
 	return s.Wait(context.WithoutCancel(ctx))

@@ -25,6 +25,8 @@ func (n *node) Setattr(ctx context.Context, f gofs.FileHandle, in *fuse.SetAttrI
 	}
 	err := error(nil)
 	if change.Size != nil {
+		n.begin(0)
+		defer n.end()
 		err = n.mayChange(set)
 	} else {
 		err = set()

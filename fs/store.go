@@ -3,8 +3,6 @@ package fs
 import (
 	"sync"
 	"sync/atomic"
-
-	"hyphafs.org/hyphafs/drive"
 )
 
 // stores is about the bytes of a small file that the kernel gets before it asks for them. A program that opens such a file nearly always reads it, and a READ is one of the
@@ -22,13 +20,10 @@ func (n *node) store(f File) {
 		return
 	}
 	defer n.stores.changing.Unlock()
-	told := n.tree.queue.told()
-	b, err := f.Whole()
-	if err != nil || len(b) == 0 {
-		return // the READ finds out
-	}
-	if n.WriteCache(0, b) == 0 && n.tree.queue.told() != told {
-		n.tree.queue.add([]drive.Change{{ID: n.id}}) // it may have been told of a change before it got what was there before that
+	n.begin(0) // what is told of meanwhile drops these bytes, too
+	defer n.end()
+	if b, err := f.Whole(); err == nil && len(b) > 0 { // else the READ finds out
+		n.WriteCache(0, b)
 	}
 }
 

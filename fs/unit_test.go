@@ -209,8 +209,8 @@ func TestInvalidations(t *testing.T) {
 		status fuse.Status
 		want   []string
 	}{
-		{"content", drive.Change{ID: id(5)}, 0, []string{"inode 5 0"}},
-		{"root", drive.Change{}, 0, []string{"inode 1 0"}},
+		{"content", drive.Change{ID: id(5)}, 0, []string{"inode 5 -1"}},
+		{"root", drive.Change{}, 0, []string{"inode 1 -1"}},
 		{"same inode again", drive.Change{Dir: id(4), Name: "a", ID: id(5), Was: id(5)}, 0, []string{"inode 5 -1"}},
 		{"new name", drive.Change{Name: "a", ID: id(5)}, 0, []string{"entry 1 a", "inode 1 0"}},
 		{"other inode", drive.Change{Dir: id(4), Name: "a", ID: id(5), Was: id(6)}, 0, []string{"entry 4 a", "inode 4 0", "inode 6 -1"}},
@@ -283,7 +283,7 @@ func TestPruning(t *testing.T) {
 	}
 	q.stop()
 	<-done
-	if want := []string{"inode 5 0", "prune 256 from 0 on", "prune 1 from 0 on"}; !slices.Equal(k.told, want) {
+	if want := []string{"inode 5 -1", "prune 256 from 0 on", "prune 1 from 0 on"}; !slices.Equal(k.told, want) {
 		t.Errorf("%q, want %q", k.told, want)
 	}
 }
@@ -294,8 +294,8 @@ func TestUnknownInodesAreToldTwice(t *testing.T) {
 		status fuse.Status
 		want   []string
 	}{
-		"unknown": {fuse.ENOENT, []string{"inode 5 0", "inode 5 -1"}},
-		"known":   {fuse.OK, []string{"inode 5 0"}},
+		"unknown": {fuse.ENOENT, []string{"inode 5 -1", "inode 5 -1"}},
+		"known":   {fuse.OK, []string{"inode 5 -1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -325,7 +325,7 @@ func TestInvalidationsKeepTheOrder(t *testing.T) {
 	var want []string
 	for i := range 100 {
 		q.add([]drive.Change{{ID: record.ID{7: byte(i + 2)}}})
-		want = append(want, fmt.Sprintf("inode %d 0", i+2))
+		want = append(want, fmt.Sprintf("inode %d -1", i+2))
 	}
 	if err := q.settled(t.Context()); err != nil || !slices.Equal(k.told, want) {
 		t.Errorf("%v, %q", err, k.told)
@@ -361,4 +361,79 @@ func TestHeadNames(t *testing.T) {
 			t.Fatalf("%q", names)
 		}
 	})
+}
+
+// TestPagesGoWhenNobodyWaits: the kernel is asked to drop pages only while no request for bytes is being answered and somebody has the file open; an open drops what is owed, and
+// a change is owed until one of both surely happened.
+func TestPagesGoWhenNobodyWaits(t *testing.T) {
+	k := &kernel{}
+	q := queue(k)
+	n := &node{tree: &tree{queue: q}, id: record.ID{7: 5}}
+	const keep, past, fresh = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, fuse.FOPEN_DIRECT_IO | fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH, fuse.FOPEN_NOFLUSH
+	open := func(what string, write bool, want uint32) (freshAfter uint64) {
+		t.Helper()
+		q.pages.opening(n)
+		flags, freshAfter := q.pages.openFlags(n, write)
+		if flags != want {
+			t.Errorf("open %s: flags %x, want %x", what, flags, want)
+		}
+		return freshAfter
+	}
+	change := func() {
+		q.pages.changed(5)
+		q.bytes(5)
+	}
+	told := func(what string, want ...string) {
+		t.Helper()
+		for _, ino := range q.drops {
+			q.bytes(ino)
+		}
+		if q.drops = nil; !slices.Equal(k.told, want) {
+			t.Errorf("%s: told %q, want %q", what, k.told, want)
+		}
+		k.told = nil
+	}
+	change()
+	told("of a file that nobody opened", "inode 5 -1")
+	open("for the first time", false, keep)
+	change()
+	told("while it is open", "inode 5 0")
+	n.begin(0)
+	change()
+	told("while somebody waits", "inode 5 -1")
+	n.begin(0)
+	open("while two wait", false, past)
+	q.pages.release(n, 0)
+	first := open("for writing while two wait", true, fresh)
+	q.pages.release(n, 0)
+	n.end()
+	told("while one goes on waiting")
+	n.end()
+	told("when nobody waits any more", "inode 5 0")
+	open("after that", false, keep)
+	q.pages.release(n, 0)
+	q.pages.release(n, 0)
+	change()
+	told("of a closed file", "inode 5 -1")
+	second := open("after that", false, fresh)
+	third := open("before anything came through it", false, fresh)
+	n.begin(second)
+	n.end()
+	told("when nothing is owed")
+	open("when it dropped the pages", false, keep)
+	q.pages.release(n, third)
+	if first >= second || second != third {
+		t.Errorf("pages are fresh after %d, %d, %d changes", first, second, third)
+	}
+	q.pages.release(n, second)
+	change()
+	told("when one has it open", "inode 5 0")
+	q.pages.release(n, 0)
+	change()
+	told("of a closed file again", "inode 5 -1")
+	open("when it changed since", false, fresh)
+	q.pages.release(n, 0)
+	if q.pages.forget(n); len(q.pages.files) != 0 {
+		t.Error("a file that the kernel gave up is kept in mind")
+	}
 }

@@ -38,6 +38,9 @@ func runAll(m *testing.M) int {
 	if job := os.Getenv(asWorker); job != "" {
 		return runWorker(job)
 	}
+	if dir := os.Getenv(asWedge); dir != "" {
+		return runWedge(dir)
+	}
 	if os.Getenv(asUser) != "" { // re-executed: everything is built already
 		binary, scratch = os.Getenv(asUser), os.Getenv("HYPHAFS_TEST_DIR")
 		return m.Run()

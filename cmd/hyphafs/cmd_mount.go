@@ -13,6 +13,7 @@ import (
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/mounts"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/node"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
+	"hyphafs.org/hyphafs/fs"
 )
 
 func (p *program) mountCommand() *cli.Command {
@@ -77,17 +78,18 @@ func mountPoint(ctx context.Context, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if mounts.Dead(real) {
-		if err := node.CleanDead(ctx, real); err != nil {
-			return "", err
-		}
-	}
 	all, err := mounts.List()
 	if err != nil {
 		return "", err
 	}
 	if m, ok := mounts.Find(all, real); ok && m.Dir == real {
-		return "", fault.New(fault.Busy, "use it, or unmount it with hyphafs umount "+dir, "%s is mounted already, by the node in %s", dir, m.State)
+		err := node.CleanDead(ctx, m)
+		if errors.Is(err, fs.ErrMounted) {
+			return "", fault.New(fault.Busy, "use it, or unmount it with hyphafs umount "+dir, "%s is mounted already, by the node in %s", dir, m.State)
+		}
+		if err != nil {
+			return "", err
+		}
 	}
 	info, err := os.Stat(real)
 	switch {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -42,7 +41,7 @@ func (p *program) umount(c *cli.Context) error {
 	socket := state.Dir(m.State).Socket()
 	pid, err := control.PID(socket)
 	if errors.Is(err, control.ErrNobody) {
-		return node.CleanDead(c.Context, m.Dir)
+		return node.CleanDead(c.Context, m)
 	}
 	if err != nil {
 		return err
@@ -54,26 +53,10 @@ func (p *program) umount(c *cli.Context) error {
 	var note string
 	err = control.Do(c.Context, socket, control.Request{Op: node.OpStop}, &note)
 	if err == nil {
-		err = waitForEnd(c.Context, process)
+		err = node.AwaitEnd(c.Context, process)
 	}
 	if err == nil && note != "" {
 		fmt.Fprintln(p.stderr, "hyphafs: "+fault.OneLine(note))
 	}
 	return errors.Join(err, unix.Close(process))
-}
-
-// waitForEnd returns when the process behind a pidfd has ended.
-func waitForEnd(ctx context.Context, process int) error {
-	for {
-		fds := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 200) // ms; in between, an interrupt is noticed
-		switch {
-		case n > 0:
-			return nil
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
-	}
 }

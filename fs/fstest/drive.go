@@ -39,9 +39,16 @@ type inode struct {
 	target   string
 	xattrs   map[string][]byte
 	children map[string]record.ID
-	open     int // handles
-	stalled  bool
+	open     int    // handles
+	stall    *stall // nil: all bytes are here
 	known    bool
+}
+
+// stall says which bytes of a file are with a peer alone: those from from on, until come is closed.
+type stall struct {
+	from    int64
+	come    chan struct{}
+	waiting int // reads
 }
 
 type kept struct {

@@ -185,12 +185,20 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := f.lock(false); err != nil {
 		return 0, err
 	}
-	if f.n.stalled {
-		f.unlock()
-		<-ctx.Done()
-		return 0, fmt.Errorf("waiting for a peer: %w", ctx.Err())
-	}
 	defer f.unlock()
+	for s := f.n.stall; s != nil && off+int64(len(p)) > s.from; s = f.n.stall {
+		s.waiting++
+		f.unlock()
+		select {
+		case <-s.come:
+		case <-ctx.Done():
+		}
+		f.d.mu.Lock()
+		s.waiting--
+		if err := ctx.Err(); err != nil {
+			return 0, fmt.Errorf("waiting for a peer: %w", err)
+		}
+	}
 	return f.n.content.read(p, off), nil
 }
 
@@ -199,7 +207,7 @@ func (f *file) Whole() ([]byte, error) {
 		return nil, err
 	}
 	defer f.unlock()
-	if f.n.open != 1 || f.n.stalled || f.n.content.size > record.BlockSize || f.n.content.size == 0 {
+	if f.n.open != 1 || f.n.stall != nil || f.n.content.size > record.BlockSize || f.n.content.size == 0 {
 		return nil, nil
 	}
 	b := make([]byte, f.n.content.size)

@@ -54,16 +54,40 @@ func (d *Drive) PeerWrite(p string, data []byte) ([]drive.Change, error) {
 	return append(changes, drive.Change{ID: n.ID}), nil
 }
 
-// PeerStall makes the content of the file at p unavailable: a read of it waits until its caller gives up.
-func (d *Drive) PeerStall(p string) error {
+// PeerStall makes the bytes of the file at p from from on unavailable: a read of them waits until its caller gives up, or for PeerResume.
+func (d *Drive) PeerStall(p string, from int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, err := d.walk(p)
 	if err != nil {
 		return err
 	}
-	n.stalled = true
+	n.stall = &stall{from: from, come: make(chan struct{})}
 	return nil
+}
+
+// PeerResume ends what PeerStall began: who waits gets what the file holds by now.
+func (d *Drive) PeerResume(p string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := d.walk(p)
+	if err != nil {
+		return err
+	}
+	close(n.stall.come)
+	n.stall = nil
+	return nil
+}
+
+// Waiting is how many reads wait for bytes of the file at p.
+func (d *Drive) Waiting(p string) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := d.walk(p)
+	if err != nil || n.stall == nil {
+		return 0, err
+	}
+	return n.stall.waiting, nil
 }
 
 // PeerRemove is what happens when a peer's records arrive that remove the name p.

@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -195,7 +197,7 @@ func Do(ctx context.Context, path string, r Request, out any) error {
 	return json.Unmarshal(a.Data, out)
 }
 
-// PID returns the process that listens on the socket at path: ErrNobody if none does.
+// PID returns the process that listens on the socket at path: ErrNobody if none does, or it was killed.
 func PID(path string) (int, error) {
 	conn, err := dial(path)
 	if err != nil {
@@ -205,7 +207,51 @@ func PID(path string) (int, error) {
 	return pid, errors.Join(err, conn.Close())
 }
 
+// Killed returns the process that listens on the socket at path, if it was killed and cannot end: the kernel holds one of its threads.
+func Killed(path string) (pid int, ok bool) {
+	conn, err := connect(path)
+	if err != nil {
+		return 0, false
+	}
+	pid, _, err = peer(conn)
+	ok = err == nil && ending(pid)
+	return pid, errors.Join(err, conn.Close()) == nil && ok
+}
+
+// ending says whether a process was killed: its first thread is a zombie or has SIGKILL (9) before it (proc_pid_status(5)).
+func ending(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		switch field, value, _ := strings.Cut(strings.TrimSpace(line), ":\t"); field {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			if set, err := strconv.ParseUint(value, 16, 64); err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// dial connects to a node that may answer.
 func dial(path string) (*net.UnixConn, error) {
+	conn, err := connect(path)
+	if err != nil {
+		return nil, err
+	}
+	if pid, _, err := peer(conn); err == nil && ending(pid) {
+		return nil, errors.Join(ErrNobody, conn.Close())
+	}
+	return conn, nil
+}
+
+func connect(path string) (*net.UnixConn, error) {
 	var conn *net.UnixConn
 	err := at(path, func(short string) error {
 		var err error

@@ -10,10 +10,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Type is the file system type of our mounts.
@@ -82,27 +81,23 @@ func Find(list []Mount, path string) (Mount, bool) {
 	return best, found
 }
 
-// Real makes path absolute and resolves its links as far as that is possible without an answer of the last element, which may be
-// a mount whose node died.
+// Real makes path absolute and resolves its links. A mount of ours it does not touch, if path is where that is: its node may be dead, and it then fails or hangs.
 func Real(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
 	}
+	parent, parentErr := filepath.EvalSymlinks(filepath.Dir(abs))
+	at := filepath.Join(parent, filepath.Base(abs))
+	all, err := List()
+	if err == nil && parentErr == nil && slices.ContainsFunc(all, func(m Mount) bool { return m.Dir == at }) {
+		return at, nil
+	}
 	if resolved, err := filepath.EvalSymlinks(abs); err == nil {
 		return resolved, nil
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
+	if parentErr != nil {
 		return abs, nil
 	}
-	return filepath.Join(parent, filepath.Base(abs)), nil
-}
-
-// Dead reports whether dir is a mount whose node died without unmounting it. It asks for the size of the file system: attributes of
-// the folder itself the kernel may still know.
-func Dead(dir string) bool {
-	var st unix.Statfs_t
-	err := unix.Statfs(dir, &st)
-	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+	return at, nil
 }

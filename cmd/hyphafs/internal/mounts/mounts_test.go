@@ -66,12 +66,6 @@ func TestListReadsTheKernelsTable(t *testing.T) {
 	}
 }
 
-func TestDead(t *testing.T) {
-	if Dead(t.TempDir()) {
-		t.Error("a plain folder is not a dead mount")
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(table)
 	f.Add(`1 2 3 4 \04 - fuse.hyphafs \777`)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/fault"
+	"hyphafs.org/hyphafs/cmd/hyphafs/internal/mounts"
 	"hyphafs.org/hyphafs/cmd/hyphafs/internal/state"
 )
 
@@ -22,8 +23,11 @@ func TestLockedIsBusy(t *testing.T) {
 	}
 }
 
-func TestCleanDeadLeavesTheLivingAlone(t *testing.T) {
-	if err := CleanDead(t.Context(), t.TempDir()); fault.CodeOf(err) != fault.Busy {
-		t.Errorf("got %v", err)
+func TestCleanDeadLeavesOthersAlone(t *testing.T) {
+	if err := CleanDead(t.Context(), mounts.Mount{Dir: t.TempDir(), State: t.TempDir()}); err != nil {
+		t.Errorf("a folder with nothing mounted on it: %v", err)
+	}
+	if err := CleanDead(t.Context(), mounts.Mount{Dir: "/proc", State: t.TempDir()}); fault.CodeOf(err) != fault.Busy {
+		t.Errorf("/proc: %v", err)
 	}
 }
