@@ -13,7 +13,8 @@
 //
 // # Merge rules (DESIGN 4)
 //
-//  1. Several live heads of an inode: the greatest stamp is shown, the others are kept (Conflicts). One that differs in times only is replaced by the next change.
+//  1. Several live heads of an inode are shown as one: each part of it as the only one says that changed it (see below). What several changed apart from each other
+//     is as the head says whose content was changed last, or which has the greatest stamp if that is not it. A head that has something else is kept (Conflicts).
 //  2. Several live inodes at one name: the greatest stamp keeps the name, the others appear as "name (conflict, <node> <date>).ext". Directories
 //     among them are shown as one; the greatest stamp stands for all (members).
 //  3. A directory has one place: of its live entries the greatest. The others are hidden, and count again when it goes. An inode that any
@@ -31,6 +32,19 @@
 //
 // An entry names its inode whether or not the inode's record is a deletion: deletions of inodes keep the whole record, so nothing is lost if
 // the entry was moved meanwhile.
+//
+// # How heads are merged
+//
+// Records are whole inodes and do not say what their writer changed; that is found by comparing them with what they replaced, back to the version that all heads come from
+// (lineage.go). So a link or a chmod, which change no content, never stand against a write, whichever is later, and this holds for records of all ages. The older versions are
+// in the feeds, which the view does not know: its owner reads them (Past). This is done by readers, and rarely, since the next change of the inode
+// replaces all heads of which everything is shown.
+//
+// The parts (merge.go): the content (size, bytes, target), the mode, its suid and sgid bits, the owner, mtime, atime, each extended attribute. Of times the latest that
+// was set counts, of ctimes the latest; no version is kept for a time. Nothing is kept of directories, of which nobody is asked.
+//
+// What was found of a version stays in memory. Whoever lacks one yet, or meets more than maxLineage of them, takes those that nothing is known before for changes of everything: the whole
+// inode with the greatest stamp is shown then, and the others are kept.
 //
 // # How a fold settles
 //
