@@ -115,7 +115,7 @@ type kin struct {
 	parents []int // the versions that it replaced, as far as they are in the lineage
 }
 
-// lineage is versions of an inode, parents before children: several heads, and what they came from until it is one version.
+// lineage is versions of an inode by their stamps, so that parents are before children: several heads, and what they came from until it is one version.
 type lineage []kin
 
 // lineage follows heads into the past, always the newest version next, until all come from one. The second result is where each head stands.
@@ -157,46 +157,58 @@ func (t *txn) lineage(id record.ID, heads []head[*record.Inode]) (lineage, []int
 	return l, at, nil
 }
 
-// ordered puts the known versions in order, and tells where heads stand.
+// ordered puts the known versions in order, which is that of their stamps: who replaces a version has a greater one. Who says otherwise is not believed. The second result
+// is where heads stand.
 func ordered(known map[record.Version]*ancestor, heads []head[*record.Inode]) (l lineage, at []int) {
-	const visiting = -1
-	index := map[record.Version]int{}
-	var visit func(v record.Version) int
-	visit = func(v record.Version) int {
-		if i, ok := index[v]; ok {
-			return i
+	for v, a := range known {
+		l = append(l, kin{ancestor: a, version: v})
+	}
+	slices.SortFunc(l, func(a, b kin) int {
+		if record.Less(a.stamp, a.version, b.stamp, b.version) {
+			return -1
 		}
-		index[v] = visiting
-		k := kin{ancestor: known[v], version: v}
-		for _, p := range k.replaces {
-			if a := known[p]; a == nil || slices.Contains(a.replaces, v) { // of two that replace each other neither claim counts
-				continue
-			}
-			if i := visit(p); i != visiting {
-				k.parents = append(k.parents, i)
+		return 1
+	})
+	index := make(map[record.Version]int, len(l))
+	for i := range l {
+		for _, v := range l[i].replaces {
+			if p, ok := index[v]; ok {
+				l[i].parents = append(l[i].parents, p)
 			}
 		}
-		l = append(l, k)
-		index[v] = len(l) - 1
-		return index[v]
+		index[l[i].version] = i
 	}
 	for _, h := range heads {
-		at = append(at, visit(h.version))
+		at = append(at, index[h.version])
 	}
 	return l, at
 }
 
 // origins returns for each version which one a part of it comes from: the last that changed it.
+//
+// A version may have the content of a head that it does not replace, since something else in that is kept: what its writer was shown was merged. No two writes make the same
+// content, but to cut the same file alike, so that is known by itself. Of other parts such a version counts as a change.
 func (l lineage) origins(part string) []int {
 	o := make([]int, len(l))
+	first := map[string]int{}
 	for i, k := range l {
-		o[i] = i
+		value := k.parts[part]
 		from := make([]int, len(k.parents))
 		for j, p := range k.parents {
 			from[j] = o[p]
 		}
-		if from = l.newest(from); len(from) == 1 && l[from[0]].parts[part] == k.parts[part] {
+		from = l.newest(from)
+		same, is := first[value]
+		switch {
+		case len(from) == 1 && l[from[0]].parts[part] == value:
 			o[i] = from[0]
+		case part == partContent && is && !slices.ContainsFunc(from, func(w int) bool { return !l.before(w, same) }):
+			o[i] = same
+		default:
+			o[i] = i
+		}
+		if !is {
+			first[value] = i
 		}
 	}
 	return o
