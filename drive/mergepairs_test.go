@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -275,4 +276,175 @@ func (p duo) check(t *testing.T, ws ...*world) int {
 		}
 	}
 	return conflicts
+}
+
+// TestDeletedApart: one node removes all names of the file while another one does something to it. What was done to content or attributes, or a name, brings the file back; that a
+// time was set or one of two names removed does not.
+func TestDeletedApart(t *testing.T) {
+	a, b, c := threeNodes(t)
+	var duos []duo
+	for _, d := range deeds() {
+		duos = append(duos, a.stage(deed{name: "rm"}, d))
+	}
+	meet(t, a, b, c)
+	a.now = b.now.Add(time.Hour)
+	for _, p := range duos {
+		for _, name := range []string{"a2", "a"} {
+			if err := a.Remove(t.Context(), p.dir, name, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.later.do(scene{b, p.dir}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.publishNow()
+	exchange(t, b, c) // before what was removed
+	meet(t, a, b, c)
+	for _, p := range duos {
+		is := p.later.on(2)
+		want := is.adds
+		es, err := c.ReadDir(t.Context(), p.dir)
+		var names []string
+		for _, e := range es {
+			if e.ID == p.file {
+				names = append(names, e.Name)
+			}
+		}
+		if is.content != "" || is.mode != 0 || is.uid != 0 || is.xattr != "" {
+			if want = []string{"a"}; slices.Equal(names, []string{"a2"}) { // whichever went last
+				want = names
+			}
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("%s: the file is at %q, want %q, %v", is.name, names, want, err)
+		}
+		if len(want) == 0 {
+			continue
+		}
+		if text, err := c.read(p.file); err != nil || text != cmp.Or(is.content, "base") {
+			t.Errorf("%s: %q %v", is.name, text, err)
+		}
+	}
+	if cs, err := c.Conflicts(t.Context()); err != nil || len(cs) > 0 {
+		t.Errorf("conflicts %+v %v", cs, err)
+	}
+}
+
+// TestDirectoryChangedApart: what is made in a directory gives it new times, which undo no chmod and bring back no directory that was removed.
+func TestDirectoryChangedApart(t *testing.T) {
+	a, b, c := threeNodes(t)
+	private, gone := a.mkdir(record.Root, "private"), a.mkdir(record.Root, "gone")
+	meet(t, a, b, c)
+	mode := uint32(0o700)
+	if _, err := a.SetAttr(t.Context(), private, AttrChange{Mode: &mode}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.rmdir("gone"); err != nil {
+		t.Fatal(err)
+	}
+	a.publishNow()
+	b.now = a.now.Add(time.Hour)
+	b.put(private, "file", "text")
+	b.put(gone, "file", "text")
+	b.publishNow()
+	if err := b.Remove(t.Context(), gone, "file", false); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := meet(t, a, b, c), "/private/ 700\n/private/file 644 1 \"text\"\n"; got != want {
+		t.Errorf("shown\n%swant\n%s", got, want)
+	}
+	c.put(private, "more", "text")
+	meet(t, a, b, c)
+	if s, err := c.view.Inode(private); err != nil || s.Kept != 0 {
+		t.Errorf("%d heads beside the one shown, %v", s.Kept, err)
+	}
+}
+
+// TestPagesChangedApart: a chmod writes the extents of a file in many pieces anew, into pages of its own, and changes no content all the same.
+func TestPagesChangedApart(t *testing.T) {
+	a, b, c := threeNodes(t)
+	fewPages(a, b, c)
+	id := a.put(record.Root, "file", "")
+	blocks := []uint64{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26}
+	a.scatter(id, blocks)
+	meet(t, a, b, c)
+	a.scatter(id, []uint64{4, 20})
+	a.publishNow()
+	b.now = a.now.Add(time.Hour)
+	mode := uint32(0o600)
+	if _, err := b.SetAttr(t.Context(), id, AttrChange{Mode: &mode}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := meet(t, a, b, c), a.atBlocks(id, 28); !strings.HasPrefix(got, "/file 600 ") || !slices.Equal(b.atBlocks(id, 28), want) || !slices.Equal(c.atBlocks(id, 28), want) || want[4] != 1 || want[20] != 2 {
+		t.Errorf("%v\n%s", want, got)
+	}
+	if cs, err := c.Conflicts(t.Context()); err != nil || len(cs) > 0 {
+		t.Errorf("conflicts %+v %v", cs, err)
+	}
+}
+
+// TestKeepAndDropOfMerged: both wrote, and one changed the mode as well. To drop the version that is kept leaves the merged file; to keep it takes its content, and what
+// only the other one changed stays.
+func TestKeepAndDropOfMerged(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		a, b, c := threeNodes(t)
+		id := a.put(record.Root, "a", "base")
+		meet(t, a, b, c)
+		mode := uint32(0o600)
+		if err := errors.Join(scene{b, record.Root}.write("by b", true), scene{b, record.Root}.setAttr(AttrChange{Mode: &mode})); err != nil {
+			t.Fatal(err)
+		}
+		b.publishNow()
+		a.now = b.now.Add(time.Hour)
+		if err := errors.Join(scene{a, record.Root}.write("by a", true), a.SetXattr(t.Context(), id, "user.k", []byte("of a"), 0)); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := meet(t, a, b, c), "/a 600 1 \"by a\"\n"; got != want {
+			t.Errorf("shown\n%swant\n%s", got, want)
+		}
+		cs, err := c.Conflicts(t.Context())
+		if err != nil || len(cs) != 1 {
+			t.Fatalf("conflicts %+v %v", cs, err)
+		}
+		want := "/a 600 1 \"by a\"\n"
+		if keep {
+			err, want = c.KeepConflict(t.Context(), cs[0]), "/a 600 1 \"by b\"\n"
+		} else {
+			err = c.DropConflict(t.Context(), cs[0])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := meet(t, a, b, c); got != want {
+			t.Errorf("keep %v: shown\n%swant\n%s", keep, got, want)
+		}
+		x, err := b.Xattr(t.Context(), id, "user.k")
+		if cs, err2 := a.Conflicts(t.Context()); errors.Join(err, err2) != nil || len(cs) > 0 || string(x) != "of a" {
+			t.Errorf("keep %v: attribute %q, conflicts %+v, %v %v", keep, x, cs, err, err2)
+		}
+	}
+}
+
+// TestRemoveWithKeptVersion: to remove a file of which another version is kept removes the one that is shown, and the other takes its place; to remove that ends it.
+func TestRemoveWithKeptVersion(t *testing.T) {
+	a, b, c := threeNodes(t)
+	a.put(record.Root, "f", "base")
+	meet(t, a, b, c)
+	a.put(record.Root, "f", "by a")
+	a.publishNow()
+	b.now = a.now.Add(time.Hour)
+	b.put(record.Root, "f", "by b")
+	meet(t, a, b, c)
+	for _, want := range []string{"/f 644 1 \"by a\"\n", ""} {
+		if err := c.Remove(t.Context(), record.Root, "f", false); err != nil {
+			t.Fatal(err)
+		}
+		if got := meet(t, a, b, c); got != want {
+			t.Errorf("shown\n%swant\n%s", got, want)
+		}
+		if cs, err := a.Conflicts(t.Context()); err != nil || len(cs) > 0 {
+			t.Errorf("conflicts %+v %v", cs, err)
+		}
+	}
 }

@@ -21,7 +21,7 @@
 //     version ever called a directory is one. Files may have many names.
 //  4. In a cycle of directories the one with the greatest entry falls to where that was moved from; if nobody names that directory any more, or
 //     if it is in a cycle there, too, to the root. It is at its entry again when the cycle is gone.
-//  5. A deletion replaces what its writer saw. A live head that is left makes the entry live. An inode that has a head no deletion replaced, or
+//  5. A deletion replaces what its writer saw. A live head that is left makes the entry live. An inode that has a head with something no deletion saw, times aside, or
 //     a directory in which something is shown, but that no live entry names, is shown again where the greatest version that ever named it stood.
 //
 // Rules 3 and 4 give every directory a place, a deleted one that of the greatest version that ever named it, so that all together are a forest before rule

@@ -14,8 +14,11 @@ import (
 type Past func(id record.ID, v record.Version) (*record.Inode, error)
 
 // maxLineage bounds how many versions of an inode a merge looks at: what one node does to a file in a day, if it never rests, while another changes it apart from that. Where
-// there are more, the oldest of those looked at count as changes of everything.
+// there are more, those of which nothing older is known count as changes of everything.
 const maxLineage = 1 << 13
+
+// maxMerges is how many merges are kept in memory, those of the inodes that were asked for last.
+const maxMerges = 256
 
 // The parts of an inode that are merged each for itself. Beside them there is one for each extended attribute; ctime is the latest of all heads'.
 const (
@@ -118,17 +121,18 @@ type kin struct {
 // lineage is versions of an inode by their stamps, so that parents are before children: several heads, and what they came from until it is one version.
 type lineage []kin
 
-// lineage follows heads into the past, always the newest version next, until all come from one. The second result is where each head stands.
-func (t *txn) lineage(id record.ID, heads []head[*record.Inode]) (lineage, []int, error) {
+// lineage follows heads into the past, always the newest version next, until all come from one. at is where each head stands; whole says that no version was missing.
+func (t *txn) lineage(id record.ID, heads []head[*record.Inode]) (l lineage, at []int, whole bool, err error) {
 	known := map[record.Version]*ancestor{}
+	whole = true
 	var open []record.Version // known and not followed
 	for _, h := range heads {
 		a, err := t.ancestor(id, h.version)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 		if a == nil {
-			a = newAncestor(h.record)
+			a, whole = newAncestor(h.record), false
 		}
 		known[h.version], open = a, append(open, h.version)
 	}
@@ -146,15 +150,17 @@ func (t *txn) lineage(id record.ID, heads []head[*record.Inode]) (lineage, []int
 			}
 			a, err := t.ancestor(id, v)
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, false, err
 			}
-			if a != nil {
-				known[v], open = a, append(open, v)
+			if a == nil {
+				whole = false
+				continue
 			}
+			known[v], open = a, append(open, v)
 		}
 	}
-	l, at := ordered(known, heads)
-	return l, at, nil
+	l, at = ordered(known, heads)
+	return l, at, whole, nil
 }
 
 // ordered puts the known versions in order, which is that of their stamps: who replaces a version has a greater one. Who says otherwise is not believed. The second result
@@ -191,13 +197,14 @@ func ordered(known map[record.Version]*ancestor, heads []head[*record.Inode]) (l
 func (l lineage) origins(part string) []int {
 	o := make([]int, len(l))
 	first := map[string]int{}
+	var parents []int
 	for i, k := range l {
 		value := k.parts[part]
-		from := make([]int, len(k.parents))
-		for j, p := range k.parents {
-			from[j] = o[p]
+		parents = parents[:0]
+		for _, p := range k.parents {
+			parents = append(parents, o[p])
 		}
-		from = l.newest(from)
+		from := l.newest(parents)
 		same, is := first[value]
 		switch {
 		case len(from) == 1 && l[from[0]].parts[part] == value:

@@ -52,20 +52,41 @@ func (p *part) compare(a, b int) int {
 
 // merge merges the live heads of an inode, of which there is at least one.
 func (t *txn) merge(id record.ID, all *heads[*record.Inode]) (*merge, error) {
-	m := &merge{}
+	var live []head[*record.Inode]
 	for _, h := range all.heads {
 		if !h.record.Removed {
-			m.heads = append(m.heads, h)
+			live = append(live, h)
 		}
 	}
-	m.lost = make([]bool, len(m.heads))
-	if len(m.heads) == 1 {
-		return m, nil
+	if len(live) == 1 {
+		return &merge{heads: live, lost: []bool{false}}, nil
 	}
-	l, at, err := t.lineage(id, m.heads)
+	if m, ok := t.view.merges.Get(id); ok && slices.EqualFunc(m.heads, live, func(a, b head[*record.Inode]) bool { return a.version == b.version }) {
+		return &merge{live, m.parts, m.winner, m.lost}, nil
+	}
+	l, at, whole, err := t.lineage(id, live)
 	if err != nil {
 		return nil, err
 	}
+	m := l.merge(live, at)
+	if whole {
+		t.view.merges.Add(id, m.bare())
+	}
+	return m, nil
+}
+
+// bare is m without the records.
+func (m *merge) bare() *merge {
+	b := &merge{make([]head[*record.Inode], len(m.heads)), m.parts, m.winner, m.lost}
+	for i, h := range m.heads {
+		b.heads[i].version = h.version
+	}
+	return b
+}
+
+// merge merges heads, which stand at those places of the lineage.
+func (l lineage) merge(heads []head[*record.Inode], at []int) *merge {
+	m := &merge{heads: heads, lost: make([]bool, len(heads))}
 	m.winner = m.greatest()
 	for _, name := range m.differing(l, at) {
 		p := l.part(name, at)
@@ -80,7 +101,7 @@ func (t *txn) merge(id record.ID, all *heads[*record.Inode]) (*merge, error) {
 		m.parts = append(m.parts, p)
 	}
 	if m.heads[m.winner].record.Kind == record.Dir { // nobody keeps or drops a version of a directory
-		return m, nil
+		return m
 	}
 	for _, p := range m.parts {
 		if p.name == partAtime || p.name == partMtime {
@@ -91,7 +112,40 @@ func (t *txn) merge(id record.ID, all *heads[*record.Inode]) (*merge, error) {
 			m.lost[i] = m.lost[i] || p.values[i] != shown
 		}
 	}
-	return m, nil
+	return m
+}
+
+// unseen reports whether the live heads of an inode have something that no deletion among its heads has seen. Times are nothing: that an inode lost or got another name, or that
+// something was made in it and removed again, brings nothing back that was deleted elsewhere.
+func (t *txn) unseen(id record.ID, all *heads[*record.Inode]) (bool, error) {
+	if n := liveHeads(all); n == 0 || n == len(all.heads) {
+		return n > 0, nil
+	}
+	l, at, _, err := t.lineage(id, all.heads)
+	if err != nil {
+		return false, err
+	}
+	names := map[string]bool{}
+	for _, k := range l {
+		for name := range k.parts {
+			names[name] = true
+		}
+	}
+	delete(names, partAtime)
+	delete(names, partMtime)
+	for name := range names {
+		o := l.origins(name)
+		for i, h := range all.heads {
+			seen := h.record.Removed
+			for j, by := range all.heads {
+				seen = seen || by.record.Removed && l.before(o[at[i]], at[j])
+			}
+			if !seen {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // greatest is the head with the greatest stamp.

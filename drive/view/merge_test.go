@@ -223,3 +223,32 @@ func check(rt *rapid.T, v *view.View, id record.ID, model causes, peaceful bool)
 		}
 	}
 }
+
+// TestLongLineage: a link stands against as many writes as a node makes in a day, and hides none of them. Where there are more than a merge looks at, the
+// link is a version to be kept or dropped.
+func TestLongLineage(t *testing.T) {
+	for _, c := range []struct{ writes, kept int }{{5000, 0}, {9000, 1}} {
+		id := record.ID{5}
+		logs := []*log{{feed: hypercore.Key{1}}, {feed: hypercore.Key{2}}}
+		logs[0].dirent(t, record.Root, record.Dirent{Name: "f", Inode: id, Kind: record.File, Stamp: stamp(1)})
+		first := logs[0].inode(t, id, record.Inode{Kind: record.File, Stamp: stamp(1)})
+		at := first
+		for i := range c.writes {
+			at = logs[0].inode(t, id, record.Inode{Kind: record.File, Size: uint64(i + 1), Stamp: stamp(uint64(i + 2)), Replaces: []record.Version{at}})
+		}
+		link := logs[1].inode(t, id, record.Inode{Kind: record.File, Ctime: 7, Stamp: stamp(1_000_000), Replaces: []record.Version{first}})
+		v := newViewOf(t, logs)
+		for _, l := range logs {
+			fold(t, v, l, 0, len(l.entries))
+		}
+		s, err := v.Inode(id)
+		kept, err2 := v.Conflicts()
+		kept = slices.DeleteFunc(kept, func(k view.Kept) bool { return k.Merged })
+		if err != nil || err2 != nil || len(kept) != c.kept || s.Ctime != 7 {
+			t.Errorf("%d writes: %+v, kept %+v, %v %v", c.writes, s, kept, err, err2)
+		}
+		if s.Size != uint64(c.writes) || c.kept > 0 && kept[0].Version != link {
+			t.Errorf("%d writes: %+v, kept %+v", c.writes, s, kept)
+		}
+	}
+}

@@ -29,16 +29,21 @@ type View struct {
 	skipped atomic.Uint64
 
 	ancestors *lru.Cache[ancestorAt, *ancestor]
+	merges    *lru.Cache[record.ID, *merge] // those whose lineage is all here, without the records of their heads
 }
 
 // Open returns the view in kv. keys open records; local seals the rows at rest. ErrDamaged if the rows were sealed under another local key, or are of
 // another format. The view does not own kv or keys. Without past nothing of several heads of an inode is merged but what is the same in all.
 func Open(kv KV, keys *record.Keys, local [32]byte, past Past, log *slog.Logger) (*View, error) {
-	ancestors, err := lru.New[ancestorAt, *ancestor](maxLineage)
+	ancestors, err := lru.New[ancestorAt, *ancestor](2 * maxLineage)
 	if err != nil {
 		return nil, err
 	}
-	v := &View{kv: kv, keys: keys, local: local, past: past, log: log, ancestors: ancestors}
+	merges, err := lru.New[record.ID, *merge](maxMerges)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{kv: kv, keys: keys, local: local, past: past, log: log, ancestors: ancestors, merges: merges}
 	is, empty := uint64(0), true
 	err = v.read(func(t *txn) (err error) {
 		if is, err = t.count([]byte{rowFormat}); err != nil || is == format {
