@@ -37,14 +37,14 @@
 //
 // Records are whole inodes and do not say what their writer changed; that is found by comparing them with what they replaced, back to the version that all heads come from
 // (lineage.go). So a link or a chmod, which change no content, never stand against a write, whichever is later, and this holds for records of all ages. The older versions are
-// in the feeds, which the view does not know: its owner reads them (Past). This is done by readers, and rarely, since the next change of the inode
+// in the feeds, which the view does not know: its owner reads them (Past). Readers do this, and rule 5 where there was a deletion, but rarely, since the next change of the inode
 // replaces all heads of which everything is shown.
 //
 // The parts (merge.go): the content (size, bytes, target), the mode, its suid and sgid bits, the owner, mtime, atime, each extended attribute. Of times the latest that
 // was set counts, of ctimes the latest; no version is kept for a time. Nothing is kept of directories, of which nobody is asked.
 //
-// What was found of a version stays in memory. Whoever lacks one yet, or meets more than maxLineage of them, takes those that nothing is known before for changes of everything: the whole
-// inode with the greatest stamp is shown then, and the others are kept.
+// What was found stays in memory. Who lacks a version yet, or meets more than maxLineage of them, takes those before which nothing is known for changes of everything: then there
+// is more to keep or drop than there would be, never less.
 //
 // # How a fold settles
 //
@@ -67,5 +67,6 @@
 //
 // # Concurrency
 //
-// A read runs in one KV.View, a Fold in one KV.Update; they may run together. No goroutine, no lock of its own.
+// A read runs in one KV.View, a Fold in one KV.Update; they may run together. No goroutine, no lock of its own but those of the two caches of merges. Past is called
+// within either.
 package view

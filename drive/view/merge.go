@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -20,9 +21,19 @@ type merge struct {
 type part struct {
 	name   string
 	values []string // of each head
-	// newest are the heads that have a change of it which no other head replaced, ascending; changed says when that was, as a version and its stamp.
+	// newest are the heads that have a change of it which no other head replaced, ascending; changed says when that was.
 	newest  []int
-	changed []head[record.Stamp]
+	changed []moment
+}
+
+// moment is when a version was made: the total order of the merge rules.
+type moment struct {
+	stamp   record.Stamp
+	version record.Version
+}
+
+func (m moment) compare(o moment) int {
+	return b2i(record.Less(o.stamp, o.version, m.stamp, m.version)) - b2i(record.Less(m.stamp, m.version, o.stamp, o.version))
 }
 
 // contested reports whether several changed it, apart from each other and not to the same.
@@ -39,16 +50,7 @@ func (p *part) from(decides int) int {
 }
 
 // compare orders heads by when they changed the part.
-func (p *part) compare(a, b int) int {
-	x, y := p.changed[a], p.changed[b]
-	switch {
-	case record.Less(x.record, x.version, y.record, y.version):
-		return -1
-	case record.Less(y.record, y.version, x.record, x.version):
-		return 1
-	}
-	return 0
-}
+func (p *part) compare(a, b int) int { return p.changed[a].compare(p.changed[b]) }
 
 // merge merges the live heads of an inode, of which there is at least one.
 func (t *txn) merge(id record.ID, all *heads[*record.Inode]) (*merge, error) {
@@ -87,16 +89,15 @@ func (m *merge) bare() *merge {
 // merge merges heads, which stand at those places of the lineage.
 func (l lineage) merge(heads []head[*record.Inode], at []int) *merge {
 	m := &merge{heads: heads, lost: make([]bool, len(heads))}
-	m.winner = m.greatest()
+	for i := range heads {
+		if m.moment(i).compare(m.moment(m.winner)) > 0 {
+			m.winner = i
+		}
+	}
 	for _, name := range m.differing(l, at) {
 		p := l.part(name, at)
 		if name == partContent && p.contested() {
-			m.winner = slices.MaxFunc(p.newest, func(a, b int) int {
-				if c := p.compare(a, b); c != 0 || a == b {
-					return c
-				}
-				return b2i(m.less(b, a)) - b2i(m.less(a, b))
-			})
+			m.winner = slices.MaxFunc(p.newest, func(a, b int) int { return cmp.Or(p.compare(a, b), m.moment(a).compare(m.moment(b))) })
 		}
 		m.parts = append(m.parts, p)
 	}
@@ -148,20 +149,8 @@ func (t *txn) unseen(id record.ID, all *heads[*record.Inode]) (bool, error) {
 	return false, nil
 }
 
-// greatest is the head with the greatest stamp.
-func (m *merge) greatest() (best int) {
-	for i := range m.heads {
-		if m.less(best, i) {
-			best = i
-		}
-	}
-	return best
-}
-
-func (m *merge) less(a, b int) bool {
-	x, y := m.heads[a], m.heads[b]
-	return record.Less(x.record.Stamp, x.version, y.record.Stamp, y.version)
-}
+// moment is when head i was made.
+func (m *merge) moment(i int) moment { return moment{m.heads[i].record.Stamp, m.heads[i].version} }
 
 // differing lists the parts in which the heads differ, in an order that is the same everywhere.
 func (m *merge) differing(l lineage, at []int) []string {
@@ -201,7 +190,7 @@ func (l lineage) part(name string, at []int) part {
 	for _, h := range at {
 		from = append(from, o[h])
 		p.values = append(p.values, l[h].parts[name])
-		p.changed = append(p.changed, head[record.Stamp]{l[o[h]].version, l[o[h]].stamp})
+		p.changed = append(p.changed, moment{l[o[h]].stamp, l[o[h]].version})
 	}
 	newest := l.newest(slices.Clone(from))
 	for i := range at {
