@@ -6,7 +6,7 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// Conflict is a kept head of a file: a version that lost against a greater stamp (merge rule 1) and that nobody replaced.
+// Conflict is a kept head of a file: a version with a change that lost against another one of the same part of the file (merge rule 1), and that nobody replaced.
 type Conflict struct {
 	Path    string // of the file in the drive, relative to the root
 	ID      record.ID

@@ -13,7 +13,7 @@ import (
 	"hyphafs.org/hyphafs/drive/view"
 )
 
-// Conflicts lists the kept heads of files, by path and time, that differ from the file in more than times. Directories have none: only their times and modes can differ.
+// Conflicts lists the kept heads of files, by path and time, of which something is not shown, times aside. Directories have none.
 func (d *Drive) Conflicts(context.Context) ([]Conflict, error) { return d.conflicts() }
 
 func (d *Drive) conflicts() ([]Conflict, error) {
@@ -23,7 +23,7 @@ func (d *Drive) conflicts() ([]Conflict, error) {
 	}
 	var out []Conflict
 	for _, k := range kept {
-		if k.Inode.Kind == record.Dir || k.Same {
+		if k.Inode.Kind == record.Dir || k.Merged {
 			continue
 		}
 		at, err := d.pathOf(k.ID)
@@ -83,7 +83,7 @@ func (d *Drive) keptHead(c Conflict) (view.Kept, error) {
 	return view.Kept{}, fmt.Errorf("conflict in %s: %w", c.Path, ErrNotExist)
 }
 
-// KeepConflict makes the file what the kept head says, content, mode, owner and attributes; what the file is now is replaced by it.
+// KeepConflict makes the file what it would be if the kept head decided, content, mode, owner and attributes; what the file is now is replaced by that.
 func (d *Drive) KeepConflict(_ context.Context, c Conflict) error {
 	return d.resolve(c, func(in *inode, k view.Kept, f *frame) {
 		rec := k.Inode

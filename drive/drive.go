@@ -131,7 +131,7 @@ func (d *Drive) start(ctx context.Context) (err error) {
 	if d.cache, err = lru.New[blockAt, []byte](max(d.cfg.BlockCache/record.BlockSize, 4)); err != nil {
 		return err
 	}
-	if d.view, err = view.Open(d.kv, d.cfg.Keys, d.cfg.Local, d.cfg.Log); err != nil {
+	if d.view, err = view.Open(d.kv, d.cfg.Keys, d.cfg.Local, d.past, d.cfg.Log); err != nil {
 		return err
 	}
 	if err := d.openOwn(); err != nil {

@@ -391,7 +391,16 @@ func (w *world) step(rt *rapid.T, text string, written map[string]bool) {
 		}
 		delete(written, was)
 	}
-	switch op := rapid.IntRange(0, 9).Draw(rt, "op"); {
+	switch op := rapid.IntRange(0, 11).Draw(rt, "op"); {
+	case op == 10 && len(all) > 0: // changes no content
+		mode := rapid.SampledFrom([]uint32{0o700, 0o755}).Draw(rt, "mode")
+		if _, err := w.SetAttr(ctx, n.ID, AttrChange{Mode: &mode}); err != nil {
+			rt.Fatal(err)
+		}
+	case op == 11 && n.Kind == record.File && !exists:
+		if _, err := w.Link(ctx, n.ID, dir, as); err != nil {
+			rt.Fatal(err)
+		}
 	case op == 0 && !exists:
 		w.mkdir(dir, as)
 	case op == 1 && (!exists || at.Kind == record.File):
@@ -409,7 +418,7 @@ func (w *world) step(rt *rapid.T, text string, written map[string]bool) {
 		}
 	case op == 3:
 		w.publishNow()
-	case op > 3 && len(all) > 0 && !slices.Contains(n.below, dir): // the kernel asks for none into itself
+	case op > 3 && op < 10 && len(all) > 0 && !slices.Contains(n.below, dir): // the kernel asks for none into itself
 		if exists && at.Kind == record.File && n.Kind == record.File && at.ID != n.ID {
 			goes(at.ID)
 		}

@@ -136,7 +136,7 @@ func (d *Drive) checkView(ctx context.Context) (err error) {
 	}
 	kv := view.NewBuffered(spare)
 	defer func() { err = errors.Join(err, kv.Close()) }()
-	fresh, err := view.Open(kv, d.cfg.Keys, d.cfg.Local, nil)
+	fresh, err := view.Open(kv, d.cfg.Keys, d.cfg.Local, d.past, nil)
 	if err != nil {
 		return err
 	}

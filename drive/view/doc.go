@@ -13,14 +13,15 @@
 //
 // # Merge rules (DESIGN 4)
 //
-//  1. Several live heads of an inode: the greatest stamp is shown, the others are kept (Conflicts). One that differs in times only is replaced by the next change.
+//  1. Several live heads of an inode are shown as one: each part of it as the only one says that changed it (see below). What several changed apart from each other
+//     is as the head says whose content was changed last, or which has the greatest stamp if that is not it. A head that has something else is kept (Conflicts).
 //  2. Several live inodes at one name: the greatest stamp keeps the name, the others appear as "name (conflict, <node> <date>).ext". Directories
 //     among them are shown as one; the greatest stamp stands for all (members).
 //  3. A directory has one place: of its live entries the greatest. The others are hidden, and count again when it goes. An inode that any
 //     version ever called a directory is one. Files may have many names.
 //  4. In a cycle of directories the one with the greatest entry falls to where that was moved from; if nobody names that directory any more, or
 //     if it is in a cycle there, too, to the root. It is at its entry again when the cycle is gone.
-//  5. A deletion replaces what its writer saw. A live head that is left makes the entry live. An inode that has a head no deletion replaced, or
+//  5. A deletion replaces what its writer saw. A live head that is left makes the entry live. An inode that has a head with something no deletion saw, times aside, or
 //     a directory in which something is shown, but that no live entry names, is shown again where the greatest version that ever named it stood.
 //
 // Rules 3 and 4 give every directory a place, a deleted one that of the greatest version that ever named it, so that all together are a forest before rule
@@ -31,6 +32,19 @@
 //
 // An entry names its inode whether or not the inode's record is a deletion: deletions of inodes keep the whole record, so nothing is lost if
 // the entry was moved meanwhile.
+//
+// # How heads are merged
+//
+// Records are whole inodes and do not say what their writer changed; that is found by comparing them with what they replaced, back to the version that all heads come from
+// (lineage.go). So a link or a chmod, which change no content, never stand against a write, whichever is later, and this holds for records of all ages. The older versions are
+// in the feeds, which the view does not know: its owner reads them (Past). Readers do this, and rule 5 where there was a deletion, but rarely, since the next change of the inode
+// replaces all heads of which everything is shown.
+//
+// The parts (merge.go): the content (size, bytes, target), the mode, its suid and sgid bits, the owner, mtime, atime, each extended attribute. Of times the latest that
+// was set counts, of ctimes the latest; no version is kept for a time. Nothing is kept of directories, of which nobody is asked.
+//
+// What was found stays in memory. Who lacks a version yet, or meets more than maxLineage of them, takes those before which nothing is known for changes of everything: then there
+// is more to keep or drop than there would be, never less.
 //
 // # How a fold settles
 //
@@ -53,5 +67,6 @@
 //
 // # Concurrency
 //
-// A read runs in one KV.View, a Fold in one KV.Update; they may run together. No goroutine, no lock of its own.
+// A read runs in one KV.View, a Fold in one KV.Update; they may run together. No goroutine, no lock of its own but those of the two caches of merges. Past is called
+// within either.
 package view

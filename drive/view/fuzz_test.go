@@ -60,7 +60,7 @@ func FuzzFold(f *testing.F) {
 		one, two := hypercore.Key{1}, hypercore.Key{2}
 		var want []string
 		for _, order := range [][]hypercore.Key{{one, one, two, two}, {two, two, one, one}, {one, two, one, two}} {
-			v, err := Open(NewMemory(), fuzzKeys, [32]byte{9}, nil)
+			v, err := Open(NewMemory(), fuzzKeys, [32]byte{9}, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -129,7 +129,7 @@ func look(t *testing.T, v *View) {
 // FuzzRow: a row that decodes encodes to the same, and whatever stands in one row of a view, asking it is answered or ErrDamaged.
 func FuzzRow(f *testing.F) {
 	s := samples()
-	v, err := Open(NewMemory(), fuzzKeys, [32]byte{9}, nil)
+	v, err := Open(NewMemory(), fuzzKeys, [32]byte{9}, nil, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func FuzzRow(f *testing.F) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		damaged, err := Open(kv, fuzzKeys, [32]byte{9}, nil)
+		damaged, err := Open(kv, fuzzKeys, [32]byte{9}, nil, nil)
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				t.Fatal(err)

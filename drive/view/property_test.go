@@ -220,8 +220,11 @@ func (h *history) places(v *view.View) (dirs, files []record.ID) {
 func TestOrderDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := draw(t, rt)
-		one := foldAll(t, h.logs...)
-		other := newView(t)
+		one := newViewOf(t, h.logs)
+		for _, l := range h.logs {
+			fold(t, one, l, 0, len(l.entries))
+		}
+		other := newViewOf(t, h.logs)
 		at := make([]int, len(h.logs))
 		for {
 			open := []int{}
@@ -329,7 +332,7 @@ func TestNothingIsLost(t *testing.T) {
 func TestEveryChangeIsTold(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := draw(t, rt)
-		v := newView(t)
+		v := newViewOf(t, h.logs)
 		meant := map[record.Place]record.ID{}
 		known := map[record.ID]bool{record.Root: true} // directories that were shown
 		at := make([]int, len(h.logs))

@@ -36,7 +36,7 @@ const (
 )
 
 // format numbers the layout of the rows and the rules that fill them: a view of another one is dropped and folded again.
-const format = 3
+const format = 4
 
 // token is a name token as bytes.
 type token [16]byte

@@ -387,8 +387,9 @@ func (q *shows) alive(id record.ID, h *home) (bool, error) {
 	if err != nil || len(heads.heads) == 0 {
 		return false, err
 	}
-	if liveHeads(heads) > 0 || !h.dir {
-		return liveHeads(heads) > 0, nil
+	unseen, err := q.unseen(id, heads)
+	if err != nil || unseen || !h.dir {
+		return unseen, err
 	}
 	n, err := q.count(aboutRow(rowChildren, id))
 	return n > 0, err

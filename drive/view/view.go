@@ -1,7 +1,6 @@
 package view
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/crypto/blake2b"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -24,16 +24,28 @@ type View struct {
 	kv      KV
 	keys    *record.Keys
 	local   [32]byte
+	past    Past
 	log     *slog.Logger
 	skipped atomic.Uint64
+
+	ancestors *lru.Cache[ancestorAt, *ancestor]
+	merges    *lru.Cache[record.ID, *merge] // those whose lineage is all here, without the records of their heads
 }
 
 // Open returns the view in kv. keys open records; local seals the rows at rest. ErrDamaged if the rows were sealed under another local key, or are of
-// another format. The view does not own kv or keys.
-func Open(kv KV, keys *record.Keys, local [32]byte, log *slog.Logger) (*View, error) {
-	v := &View{kv: kv, keys: keys, local: local, log: log}
+// another format. The view does not own kv or keys. Without past nothing of several heads of an inode is merged but what is the same in all.
+func Open(kv KV, keys *record.Keys, local [32]byte, past Past, log *slog.Logger) (*View, error) {
+	ancestors, err := lru.New[ancestorAt, *ancestor](2 * maxLineage)
+	if err != nil {
+		return nil, err
+	}
+	merges, err := lru.New[record.ID, *merge](maxMerges)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{kv: kv, keys: keys, local: local, past: past, log: log, ancestors: ancestors, merges: merges}
 	is, empty := uint64(0), true
-	err := v.read(func(t *txn) (err error) {
+	err = v.read(func(t *txn) (err error) {
 		if is, err = t.count([]byte{rowFormat}); err != nil || is == format {
 			return err
 		}
@@ -111,7 +123,7 @@ func (v *View) SetWriters(feeds []hypercore.Key) error {
 type InodeState struct {
 	record.Inode
 	Version  record.Version   // of the head shown
-	Replaces []record.Version // what a change of what is shown replaces: the head shown, heads that differ from it in times only, and deletions that lost against it
+	Replaces []record.Version // what a change of what is shown replaces: the head shown, heads of which everything is shown, and deletions that lost against it
 	Kept     int              // further live heads
 	Counts
 }
@@ -157,14 +169,37 @@ func (t *txn) inodeState(id record.ID) (s InodeState, err error) {
 	if !ok {
 		return s, fmt.Errorf("inode %s: %w", id, ErrNotExist)
 	}
-	s = InodeState{Inode: *o.record, Version: o.version, Kept: max(liveHeads(&a.heads)-1, 0), Replaces: make([]record.Version, 0, len(a.heads.heads))}
-	for _, x := range a.heads.heads {
-		if x.version == o.version || x.record.Removed || sameButTimes(x.record, o.record) {
-			s.Replaces = append(s.Replaces, x.version)
-		}
+	if len(a.heads.heads) == 1 { // nearly always
+		s = InodeState{Inode: *o.record, Version: o.version, Replaces: []record.Version{o.version}}
+	} else if s, err = t.severalHeads(id, &a.heads, o); err != nil {
+		return s, err
 	}
 	s.Counts, err = t.counted(id, &a, s.Kind == record.Dir)
 	return s, err
+}
+
+// severalHeads is the state of an inode with several heads, o being the one that is shown if none is live.
+func (t *txn) severalHeads(id record.ID, all *heads[*record.Inode], o head[*record.Inode]) (s InodeState, err error) {
+	s = InodeState{Inode: *o.record, Version: o.version}
+	for _, h := range all.heads {
+		if h.record.Removed {
+			s.Replaces = append(s.Replaces, h.version)
+		}
+	}
+	if o.record.Removed {
+		return s, nil
+	}
+	m, err := t.merge(id, all)
+	if err != nil {
+		return s, err
+	}
+	s.Inode, s.Version, s.Kept = m.as(m.winner), m.heads[m.winner].version, len(m.heads)-1
+	for i, h := range m.heads {
+		if !m.lost[i] {
+			s.Replaces = append(s.Replaces, h.version)
+		}
+	}
+	return s, nil
 }
 
 // Counts counts what is shown of id, a directory or not, also before a record of it was folded.
@@ -402,21 +437,12 @@ func (v *View) Writer(feed hypercore.Key) (w record.Writer, ok bool, err error) 
 	return w, ok, err
 }
 
-// Kept is a live head that lost against a greater stamp (merge rule 1).
+// Kept is a live head of an inode beside the one that decides what is shown (merge rule 1).
 type Kept struct {
 	ID      record.ID
 	Version record.Version
-	Inode   record.Inode
-	Same    bool // only its times differ from those of the head shown: nobody needs to decide anything
-}
-
-// sameButTimes says whether two heads of an inode show the same file, times aside.
-func sameButTimes(a, b *record.Inode) bool {
-	timeless := func(n record.Inode) []byte {
-		n.Atime, n.Mtime, n.Ctime, n.Stamp, n.Replaces = 0, 0, 0, record.Stamp{}, nil
-		return n.Encode()
-	}
-	return bytes.Equal(timeless(*a), timeless(*b))
+	Inode   record.Inode // what the inode would be if this head decided
+	Merged  bool         // nothing that it says is hidden, times aside: nobody needs to decide anything
 }
 
 // Conflicts returns every kept head, in no order.
@@ -428,10 +454,13 @@ func (v *View) Conflicts() (kept []Kept, err error) {
 			if err != nil {
 				return false, err
 			}
-			shown, _, _ := h.winner(inodes)
-			for _, o := range h.heads {
-				if !o.record.Removed && o.version != shown.version {
-					kept = append(kept, Kept{id, o.version, *o.record, sameButTimes(o.record, shown.record)})
+			m, err := t.merge(id, h)
+			if err != nil {
+				return false, err
+			}
+			for i, o := range m.heads {
+				if i != m.winner {
+					kept = append(kept, Kept{id, o.version, m.as(i), !m.lost[i]})
 				}
 			}
 			return true, nil

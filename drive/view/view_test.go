@@ -49,7 +49,7 @@ func (l *log) inode(t testing.TB, id record.ID, n record.Inode) record.Version {
 
 func newView(t testing.TB) *view.View {
 	t.Helper()
-	v, err := view.Open(view.NewMemory(), keys, [32]byte{9}, nil)
+	v, err := view.Open(view.NewMemory(), keys, [32]byte{9}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,14 +238,14 @@ func TestBadRecordsAreSkipped(t *testing.T) {
 
 func TestWrongLocalKey(t *testing.T) {
 	kv := view.NewMemory()
-	v, err := view.Open(kv, keys, [32]byte{1}, nil)
+	v, err := view.Open(kv, keys, [32]byte{1}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := v.SetWriters([]hypercore.Key{{1}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := view.Open(kv, keys, [32]byte{2}, nil); !errors.Is(err, view.ErrDamaged) {
+	if _, err := view.Open(kv, keys, [32]byte{2}, nil, nil); !errors.Is(err, view.ErrDamaged) {
 		t.Error(err)
 	}
 }
@@ -261,20 +261,20 @@ func TestFormat(t *testing.T) {
 		"none": func(tx view.Tx) error { return tx.Delete([]byte("!")) },
 	} {
 		kv := view.NewMemory()
-		v, err := view.Open(kv, keys, local, nil)
+		v, err := view.Open(kv, keys, local, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := v.SetWriters([]hypercore.Key{{1}}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := view.Open(kv, keys, local, nil); err != nil {
+		if _, err := view.Open(kv, keys, local, nil, nil); err != nil {
 			t.Error(err)
 		}
 		if err := kv.Update(change); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := view.Open(kv, keys, local, nil); !errors.Is(err, view.ErrDamaged) {
+		if _, err := view.Open(kv, keys, local, nil, nil); !errors.Is(err, view.ErrDamaged) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
