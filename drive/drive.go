@@ -32,8 +32,8 @@ type Drive struct {
 	own     *hypercore.Feed // nil without one
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
-	sealed  sync.Pool // *[]byte with room for maxBulk sealed blocks
-	ahead   aheads
+	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
+	ahead   aheads                         // what was opened ahead of reads
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
 	granted atomic.Int64                   // bytes that changes may need before the disk is asked again what is free
