@@ -11,18 +11,17 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-// readAhead fetches the blocks behind a sequential read before they are asked for.
-type readAhead struct {
-	mu   sync.Mutex
-	next uint64 // block behind the last read
-}
-
 // ReadAt reads up to len(p) bytes from off. It returns fewer only at the end of the file, and then no error. A block that no peer has sent
 // yet is waited for, at most Config.ReadTimeout: ErrUnavailable then.
 func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, ErrInvalid
 	}
+	f.lookAhead(uint64(off), uint64(off)+uint64(len(p)))
+	return f.readAt(ctx, p, off)
+}
+
+func (f *File) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) {
 		k, err := f.readSome(ctx, p[n:], uint64(off)+uint64(n))
@@ -76,10 +75,11 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 		whole = in.onlyThere(n, min(uint64(len(many))>>blockShift, at.Block+at.Count-n))
 	}
 	in.mu.RUnlock()
+	if f.readOpened(at, n, p, off-n<<blockShift) {
+		return len(p), nil
+	}
 	if whole > 0 {
-		k, err := f.d.blocks(in.id, at, n, many[:whole<<blockShift])
-		if k > 0 || err != nil {
-			f.prefetch(at, n, n+uint64(k)>>blockShift)
+		if k, err := f.d.blocks(in.id, at, n, many[:whole<<blockShift]); k > 0 || err != nil {
 			return k, err
 		}
 	}
@@ -92,7 +92,6 @@ func (f *File) readSome(ctx context.Context, p []byte, off uint64) (int, error) 
 		k = copy(p, plain[start:])
 	}
 	clear(p[k:]) // the file grew behind a short last block
-	f.prefetch(at, n, n+1)
 	return len(p), nil
 }
 
@@ -114,26 +113,6 @@ func (in *inode) readBacking(p []byte, off uint64) (int, error) {
 		return 0, fmt.Errorf("read: %w", err)
 	}
 	return k, nil
-}
-
-// prefetchBlocks is how far a sequential read asks ahead, in blocks.
-const prefetchBlocks = 32
-
-// prefetch asks peers for the blocks from end on, if those from n up to end were read in sequence.
-func (f *File) prefetch(at record.Extent, n, end uint64) {
-	f.ahead.mu.Lock()
-	sequential := f.ahead.next == n
-	f.ahead.next = end
-	f.ahead.mu.Unlock()
-	if !sequential {
-		return
-	}
-	feed, err := f.d.feeds.Get(at.Feed)
-	if err != nil {
-		return
-	}
-	seq := at.Seq + end - at.Block
-	feed.Wish(seq, min(seq+prefetchBlocks, at.Seq+at.Count))
 }
 
 // block returns the plain bytes of block n of a file, which stands in extent at. The caller must not change them.
@@ -188,11 +167,9 @@ func (d *Drive) blocks(id record.ID, at record.Extent, n uint64, p []byte) (int,
 	open := func(from, to int, sealed []byte) error {
 		for i := from; i < to; i++ {
 			dst := p[i<<blockShift : (i+1)<<blockShift : (i+1)<<blockShift]
-			k, err := d.cfg.Keys.OpenBlockInto(dst, at.Feed, id, n+uint64(i), sealed[:sizes[i]])
-			if err != nil {
-				return fmt.Errorf("block %d of inode %s: %w", n+uint64(i), id, err)
+			if err := d.openBlock(dst, at.Feed, id, n+uint64(i), sealed[:sizes[i]]); err != nil {
+				return err
 			}
-			clear(dst[k:]) // the file grew behind a short last block
 			sealed = sealed[sizes[i]:]
 		}
 		return nil
@@ -212,6 +189,16 @@ func (d *Drive) blocks(id record.ID, at record.Extent, n uint64, p []byte) (int,
 		return 0, err
 	}
 	return len(sizes) << blockShift, nil
+}
+
+// openBlock opens block n of a file into dst, which has the size of a block.
+func (d *Drive) openBlock(dst []byte, feed hypercore.Key, id record.ID, n uint64, sealed []byte) error {
+	k, err := d.cfg.Keys.OpenBlockInto(dst, feed, id, n, sealed)
+	if err != nil {
+		return fmt.Errorf("block %d of inode %s: %w", n, id, err)
+	}
+	clear(dst[k:]) // the file grew behind a short last block
+	return nil
 }
 
 // oneFailure is how long after a wait in vain another one for the same block fails at once: the kernel reads twice before it gives up, first ahead of the program and

@@ -5,7 +5,7 @@
 // # Parts
 //
 //	kernel -> names.go inode.go                      the calls: overlay over view
-//	          file.go content.go small.go patch.go whole.go
+//	          file.go content.go small.go patch.go whole.go ahead.go
 //	          overlay.go frame.go compact.go         the overlay, its journal, and when that begins anew
 //	          replay.go                              the way back after a crash
 //	          sync.go durable.go lost.go             what is durable, and what cannot be
@@ -52,6 +52,18 @@
 // A peer's change may contradict a move that is not published yet: the same directory moved elsewhere, or a cycle. Only records can be settled by the
 // merge rules, so such a move is published at once, before the kernel is told of the peer's change (hasten).
 //
+// # Reading ahead
+//
+// The kernel of an ordinary user asks for 128 KiB at a time and has one or two such requests under way: each would wait until its blocks are read and opened, by processors that had nothing to
+// do before. So a read that goes on where the last one of its handle ended has what is behind it opened (ahead.go), in chunks of four blocks by a goroutine each, no further than the sequence has
+// come, 2 MiB at most, and 16 MiB for all handles together. Whoever reads that waits for the chunk at most, and is lent its memory (File.Read). A chunk is known by its
+// place in a feed, where nothing ever changes, and a read looks for the place where the block stands now: what was opened may be in vain, never old. Chunks are let go when they were read, when
+// the handle reads elsewhere or is closed, at the next read when the inode changed, and when nothing is read for one to two seconds. They go past the cache of blocks, like all that is read in bulk: the kernel keeps it.
+//
+// A block that is not here is left to the read. Before that waits for the first, peers are asked for all that the read is about, and for the 32 blocks behind it if it is a sequential one.
+//
+// A read of more than a chunk is opened on two processors as it is, and whoever asks for so much has several under way (root's mount, fs/readahead.go): there reading ahead gained nothing.
+//
 // # Publishing
 //
 // Run publishes what was quiet for a second, or was first changed ten seconds ago; Publish and Close at once. While a program changes much (pace.go) it has the
@@ -76,13 +88,15 @@
 //
 // # Goroutines and locks
 //
-// The package starts no goroutine that outlives a call: the caller runs Run, and a large read has its second half opened beside the first. Locks, in this order; none is held over a callback:
+// The caller runs Run. A large read has its second half opened beside the first. The goroutines that read ahead belong to the handle, and whoever closes it, or the drive, waits for them; they wait for the disk alone.
+// No other outlives a call. Locks, in this order; none is held over a callback:
 //
 //	publishing   one Publish or Authorize; held over appends
 //	folding      one fold
 //	promising    one sync of files renamed over others; held over fsyncs
 //	mu           the namespace; held over reads of the view and writes of the journal, not over fsyncs (a new journal excepted) or peers
 //	inode.mu     one inode's record and bytes; held over I/O on its file
+//	ahead.mu     what was opened ahead; nothing is called with it held
 //
 // inode.syncing, one fsync of an inode, is taken before mu and held over fsyncs. Neither sealing a batch nor folding one holds mu: a fold's
 // result is shown, and the overlay fitted to it, at one instant (view.FoldShown).

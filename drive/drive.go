@@ -33,6 +33,7 @@ type Drive struct {
 	bytes   *hypercore.Feed // its content feed
 	cache   *lru.Cache[blockAt, []byte]
 	sealed  sync.Pool                      // *[]byte with room for maxBulk sealed blocks
+	ahead   aheads                         // what was opened ahead of reads
 	absent  *lru.Cache[blockAt, time.Time] // when a read gave a block up
 	small   atomic.Int64                   // bytes of all small files
 	granted atomic.Int64                   // bytes that changes may need before the disk is asked again what is free
@@ -84,6 +85,7 @@ func Open(ctx context.Context, cfg Config) (*Drive, error) {
 		b := make([]byte, 0, maxBulk*(record.BlockSize+record.SealOverhead))
 		return &b
 	}
+	d.ahead.init()
 	d.feeds = newFeedSet(cfg.Source, d.openFeed)
 	if cfg.Doubt != "" {
 		d.doubt = &doubt{why: cfg.Doubt, ends: map[hypercore.Key]uint64{}}
@@ -245,6 +247,7 @@ func (d *Drive) Run(ctx context.Context) error {
 		}
 		if now := d.cfg.Now(); now.Sub(flushed) >= time.Second {
 			flushed = now
+			d.ahead.sweep()
 			if err := d.flush(ctx); err != nil && ctx.Err() == nil && err.Error() != unflushed {
 				d.cfg.Log.Error("flush", "err", err)
 				unflushed = err.Error()
@@ -334,6 +337,7 @@ func (d *Drive) Close(ctx context.Context) error {
 	if closed {
 		return nil
 	}
+	d.ahead.endAll()
 	err := errors.Join(d.publish(ctx, true), d.syncJournal())
 	d.publishing.Lock()
 	defer d.publishing.Unlock()

@@ -66,6 +66,7 @@ func (f *File) SetAttr(ctx context.Context, change AttrChange) (Attr, error) {
 func (f *File) Close() error {
 	f.closed.Do(func() {
 		d, in := f.d, f.in
+		d.ahead.end(&f.ahead)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		in.opens--

@@ -219,11 +219,8 @@ type headHandle struct {
 
 // Read answers read(2) and page faults.
 func (h *headHandle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	n, err := h.file.ReadAt(ctx, dest, off)
-	if err != nil {
-		return nil, h.node.errno(err, "read")
-	}
-	return fuse.ReadResultData(dest[:n]), 0
+	result, err := answer(ctx, h.file, dest, off)
+	return result, h.node.errno(err, "read")
 }
 
 // Release follows the last close.

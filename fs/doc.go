@@ -56,7 +56,8 @@
 // A FUSE server may ask for 128 KiB of the kernel's read-ahead at most, so that who reads in sequence waits for one or two small requests at a time. Root may lengthen it in
 // sysfs (readahead.go): with 2 MiB the kernel keeps four requests of 512 KiB under way, each of which is one read below and is opened on two processors: 512 MiB out of
 // the page cache below take 0.33 to 0.35 s instead of 0.7 to 1.1, and the node 370 ms of processor time instead of 510. A random read asks
-// for no more than before; of a mapping the kernel reads all that around each of the first hundred faults, 2 MiB instead of 128 KiB.
+// for no more than before; of a mapping the kernel reads all that around each of the first hundred faults, 2 MiB instead of 128 KiB. For everybody else the drive reads ahead of the small requests, and
+// lends us what it opened until the kernel has it (handle.go, lent).
 //
 // Answers hold bytes that we have in memory, so go-fuse may not splice (DisableSplice): it would put the header of each READ into a pipe, find that there is no file
 // to splice from, and empty the pipe again, three system calls for nothing.

@@ -58,7 +58,8 @@ type Drive interface {
 type File interface {
 	Attr(ctx context.Context) (drive.Attr, error)
 	SetAttr(ctx context.Context, change drive.AttrChange) (drive.Attr, error)
-	ReadAt(ctx context.Context, p []byte, off int64) (int, error)
+	// Read returns bytes in p, and done is nil, or one byte at least in memory that is the drive's again when done is called.
+	Read(ctx context.Context, p []byte, off int64) (b []byte, done func(), err error)
 	WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error)
 	Append(ctx context.Context, p []byte, killPriv bool) (int, error)
 	Allocate(ctx context.Context, mode uint32, off, length int64) error

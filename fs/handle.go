@@ -64,12 +64,33 @@ func (n *node) open(ctx context.Context, write bool) (f File, err error) {
 func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	h.node.begin(h.fresh)
 	defer h.node.end()
-	n, err := h.file.ReadAt(ctx, dest, off)
-	if err != nil {
-		return nil, h.node.errno(err, "read")
-	}
-	return fuse.ReadResultData(dest[:n]), 0
+	result, err := answer(ctx, h.file, dest, off)
+	return result, h.node.errno(err, "read")
 }
+
+// answer reads what a READ is about, into dest if that is needed.
+func answer(ctx context.Context, f File, dest []byte, off int64) (fuse.ReadResult, error) {
+	b, done, err := f.Read(ctx, dest, off)
+	switch {
+	case err != nil:
+		return nil, err
+	case done == nil:
+		return fuse.ReadResultData(b), nil
+	}
+	return lent{b, done}, nil
+}
+
+// lent is an answer in memory of the drive's, which gets it back when the kernel has it. Slices is for that: go-fuse v2.12.1 (handleRequest) calls Done before it sends what has
+// no such method.
+type lent struct {
+	data []byte // not empty: Done would not be called
+	done func()
+}
+
+func (l lent) Bytes([]byte) ([]byte, fuse.Status) { return l.data, fuse.OK }
+func (l lent) Slices() ([][]byte, fuse.Status)    { return [][]byte{l.data}, fuse.OK }
+func (l lent) Size() int                          { return len(l.data) }
+func (l lent) Done()                              { l.done() }
 
 // Write answers write(2) and the writing back of mapped pages. Appended data goes to the end the file has here, not to where the
 // kernel believes it to be: it does not look at the size again after a peer's change (fuse_cache_write_iter of Linux), and would
