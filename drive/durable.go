@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
@@ -54,8 +55,9 @@ func (d *Drive) syncPromised() error {
 	d.mu.Unlock()
 	for _, p := range promised {
 		err := d.syncInode(p.in)
-		if err != nil && !d.absolve(p.in) {
-			return err
+		absolved, failed := d.absolve(p.in)
+		if failed != nil || err != nil && !absolved {
+			return errors.Join(err, failed)
 		}
 		d.mu.Lock()
 		if d.promised[p.in.id] == p { // else it was renamed again, with other bytes
@@ -69,17 +71,17 @@ func (d *Drive) syncPromised() error {
 	return nil
 }
 
-// absolve lets a rename count although the disk lost bytes of the file that it needs: who syncs next is told once, and everything else goes on. It reports
-// whether that is so.
-func (d *Drive) absolve(in *inode) bool {
+// absolve lets a rename count although the disk lost bytes of the file that it needs: who syncs next is told once, unless the file is gone, and everything else goes on. It
+// reports whether that is so.
+func (d *Drive) absolve(in *inode) (bool, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if !in.lost {
-		return false
+		return false, nil
 	}
 	var f frame
 	f.absolved(in.id)
-	return d.log(&f) == nil
+	return true, d.log(&f)
 }
 
 // promise notes in the frame that it must not count without the bytes that inode id, a file about to be renamed over another, has now. Without that

@@ -119,3 +119,28 @@ func TestLostAndRenamed(t *testing.T) {
 	}
 	a.publishNow()
 }
+
+// TestLostRenamedAndRemoved: neither does one that is gone, though still open, when somebody syncs.
+func TestLostRenamedAndRemoved(t *testing.T) {
+	a, _, f := lostFile(t, strings.Repeat("lost ", 40_000))
+	a.put(record.Root, "g", "good")
+	mustWrite(t, f, "more", 0)
+	if err := a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Remove(t.Context(), record.Root, "g", false); err != nil {
+		t.Fatal(err)
+	}
+	a.put(record.Root, "h", "here")
+	if err := a.SyncDir(t.Context(), record.Root); err != nil {
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	if _, err := a.Lookup(t.Context(), record.Root, "g"); !errors.Is(err, ErrNotExist) {
+		t.Errorf("g: %v", err)
+	}
+	if at, err := a.Lookup(t.Context(), record.Root, "h"); err != nil || at.Size != 4 {
+		t.Errorf("h: %+v, %v", at, err)
+	}
+	a.publishNow()
+}
