@@ -144,3 +144,33 @@ func TestLostRenamedAndRemoved(t *testing.T) {
 	}
 	a.publishNow()
 }
+
+// TestCutThatTheJournalLacks: what an fsync left of a file goes no further than the file, also if its journal had failed when it was cut, and has a note of the new length alone.
+func TestCutThatTheJournalLacks(t *testing.T) {
+	text := strings.Repeat("text ", 40_000)
+	a := newWorld(t, 1)
+	w := &forgetful{Workspace: a.work.Workspace}
+	a.work.Workspace = w
+	id := a.put(record.Root, "f", text)
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	a.journal.Fail(errors.New("injected"))
+	size := uint64(blockSize)
+	if _, err := f.SetAttr(t.Context(), AttrChange{Size: &size}); err == nil {
+		t.Fatal("the journal took it")
+	}
+	w.fail.Store(true)
+	if err := f.Sync(t.Context(), false); err == nil || w.fail.Load() {
+		t.Fatalf("fsync: %v", err)
+	}
+	a.crash("boot 2")
+	if got, err := a.read(id); got != text[:size] || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}

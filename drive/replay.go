@@ -54,6 +54,14 @@ type syncedState struct {
 	durable uint64 // bytes that the backing file was long when it was synced: if it is shorter, the file was cut since
 }
 
+// without is s when some blocks became a hole.
+func (s syncedState) without(r run) syncedState {
+	s.present.remove(r)
+	s.pages.remove(pagesOf(r))
+	s.rec.Extents = cutExtents(s.rec.Extents, r)
+	return s
+}
+
 // written is what the journal holds of a file's bytes: all of a small file's, else what was fsynced since its backing file was.
 type written struct {
 	small  bool
@@ -193,10 +201,7 @@ func (r *replayer) item(p parsed) error {
 			r.cutBytes(in, p.run())
 		}
 		if s, ok := r.synced[id]; ok { // what was cut off on purpose does not come back as zeros
-			s.present.remove(p.run())
-			s.pages.remove(pagesOf(p.run()))
-			s.rec.Extents = cutExtents(s.rec.Extents, p.run())
-			r.synced[id] = s
+			r.synced[id] = s.without(p.run())
 		}
 	case itemSynced:
 		rec, err := record.DecodeInode(p.bytes[3])
@@ -296,9 +301,9 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 	in.rec.Replaces = nil
 	in.last = r.d.cfg.Now()
 	in.dirty, in.gone, in.published, in.lost = p.nums[2]&flagDirty != 0, p.nums[2]&flagGone != 0, p.nums[2]&flagPublished != 0, p.nums[2]&flagLost != 0
-	if s, ok := r.synced[id]; ok && s.rec.Size > in.rec.Size { // an inode item has a smaller size only if the file was cut
+	if s, ok := r.synced[id]; ok && s.rec.Size > in.rec.Size { // an inode item has a smaller size only if the file was cut, which it alone tells if the journal had failed (lose)
 		s.rec.Size = in.rec.Size
-		r.synced[id] = s
+		r.synced[id] = s.without(run{blocksOf(in.rec.Size), 1 << 62})
 	}
 	return nil
 }
