@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -270,5 +271,38 @@ func TestCutThenPowerLossThenGrown(t *testing.T) {
 			t.Fatalf("%d bytes, of these %d x, %v", len(got), strings.Count(got, "x"), err)
 		}
 		a.publishNow()
+	}
+}
+
+// watched is a file whose length stays between two bounds.
+type watched struct {
+	hypercore.File
+	t           *testing.T
+	least, most int64
+}
+
+func (w watched) look(err error) error {
+	if size, sizeErr := w.Size(); sizeErr != nil || size < w.least || size > w.most {
+		w.t.Errorf("the file is %d bytes long (%v)", size, sizeErr)
+	}
+	return err
+}
+
+func (w watched) WriteAt(p []byte, off int64) (int, error) {
+	n, err := w.File.WriteAt(p, off)
+	return n, w.look(err)
+}
+
+func (w watched) Truncate(size int64) error { return w.look(w.File.Truncate(size)) }
+
+// The length of a backing file tells a replay whether it was cut. So a replay that is cut off by another loss of power while it puts in what the journal has must leave one that tells the same.
+func TestReplayKeepsTheLength(t *testing.T) {
+	w := &written{pieces: []patch{{0, []byte(strings.Repeat("a", 70_000))}, {off: 10}, {20, []byte("bbb")}, {38, []byte("cccc")}, {50, []byte("d")}}}
+	file := newSmall(new(atomic.Int64), 5)
+	if err := w.apply(watched{file, t, 5, 40}, 40); err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Repeat("a", 10) + strings.Repeat("\x00", 10) + "bbb" + strings.Repeat("\x00", 15) + "cc"; string(file.b) != want {
+		t.Errorf("%q", file.b)
 	}
 }

@@ -68,24 +68,30 @@ type written struct {
 	pieces []patch // in order
 }
 
-// patch puts bytes at an offset, or, without bytes, cuts the file there.
+// patch puts bytes at an offset, or, without bytes, says that the file was cut there.
 type patch struct {
 	off uint64
 	b   []byte
 }
 
-func (w *written) apply(file hypercore.File) error {
+// apply puts the pieces into file as far as it is to be size bytes long. It makes the file no shorter, and no longer than that: its length says whether it was cut, also
+// to a replay that follows one which was cut off here.
+func (w *written) apply(file hypercore.File, size uint64) error {
 	for _, p := range w.pieces {
+		if p.off >= size {
+			continue
+		}
 		if p.b == nil {
-			if size, err := file.Size(); err != nil || uint64(size) <= p.off {
-				continue // an error comes again with the next write or truncation
-			}
-			if err := file.Truncate(int64(p.off)); err != nil {
+			if long, err := file.Size(); err != nil {
 				return err
+			} else if uint64(long) > p.off {
+				if err := file.Punch(int64(p.off), long-int64(p.off)); err != nil {
+					return err
+				}
 			}
 			continue
 		}
-		if _, err := file.WriteAt(p.b, int64(p.off)); err != nil {
+		if _, err := file.WriteAt(p.b[:min(uint64(len(p.b)), size-p.off)], int64(p.off)); err != nil {
 			return err
 		}
 	}
@@ -450,7 +456,7 @@ func (r *replayer) bytes(in *inode) error {
 	}
 	if w != nil && w.small { // what the journal says is all, and in order
 		in.backing = newSmall(&r.d.small, 0)
-		return errors.Join(w.apply(in.backing), in.backing.Truncate(int64(in.rec.Size)))
+		return errors.Join(w.apply(in.backing, in.rec.Size), in.backing.Truncate(int64(in.rec.Size)))
 	}
 	switch {
 	case r.sameBoot:
@@ -502,7 +508,7 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 		in.cutBlocks(run{blocksOf(in.rec.Size), 1 << 62})
 	}
 	if w := r.written[in.id]; w != nil && (!r.sameBoot || lost) {
-		if err := w.apply(backing); err != nil {
+		if err := w.apply(backing, in.rec.Size); err != nil {
 			return err
 		}
 	}
