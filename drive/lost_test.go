@@ -35,8 +35,8 @@ func (f forgetfulFile) Sync() error {
 	return f.File.Sync()
 }
 
-// lostFile makes a world with a file whose fsync failed.
-func lostFile(t *testing.T, text string) (*world, record.ID, *File) {
+// forgetfulWorld makes a world on a forgetful workspace, with a file that is open.
+func forgetfulWorld(t *testing.T, text string) (*world, *forgetful, record.ID, *File) {
 	t.Helper()
 	a := newWorld(t, 1)
 	w := &forgetful{Workspace: a.work.Workspace}
@@ -46,6 +46,13 @@ func lostFile(t *testing.T, text string) (*world, record.ID, *File) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a, w, id, f
+}
+
+// lostFile makes a world with a file whose fsync failed.
+func lostFile(t *testing.T, text string) (*world, record.ID, *File) {
+	t.Helper()
+	a, w, id, f := forgetfulWorld(t, text)
 	w.fail.Store(true)
 	if err := f.Sync(t.Context(), false); err == nil || w.fail.Load() {
 		t.Fatalf("fsync: %v", err)
@@ -148,14 +155,7 @@ func TestLostRenamedAndRemoved(t *testing.T) {
 // TestCutThatTheJournalLacks: what an fsync left of a file goes no further than the file, also if its journal had failed when it was cut, and has a note of the new length alone.
 func TestCutThatTheJournalLacks(t *testing.T) {
 	text := strings.Repeat("text ", 40_000)
-	a := newWorld(t, 1)
-	w := &forgetful{Workspace: a.work.Workspace}
-	a.work.Workspace = w
-	id := a.put(record.Root, "f", text)
-	f, err := a.Open(t.Context(), id, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, w, id, f := forgetfulWorld(t, text)
 	if err := f.Sync(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}

@@ -218,14 +218,7 @@ func TestRenamedThenWritten(t *testing.T) {
 
 // what an fsync put into the journal is done with when it is published; if the file stays open, the next fsync makes it durable where it is.
 func TestFsyncBehindPublish(t *testing.T) {
-	a := newWorld(t, 1)
-	w := &forgetful{Workspace: a.work.Workspace}
-	a.work.Workspace = w
-	id := a.put(record.Root, "f", strings.Repeat("x", 200_000))
-	f, err := a.Open(t.Context(), id, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, w, id, f := forgetfulWorld(t, strings.Repeat("x", 200_000))
 	sync := func() {
 		t.Helper()
 		if err := f.Sync(t.Context(), false); err != nil {

@@ -264,7 +264,7 @@ func (r *replayer) wrote(in *inode, p parsed) {
 	in.unpublished.add(blocks)
 }
 
-// cutBytes takes from the journalled bytes what became a hole. A small file stays one.
+// cutBytes takes from the journalled bytes what became a hole. A small file, which has one block, stays one without bytes.
 func (r *replayer) cutBytes(in *inode, cut run) {
 	w := r.written[in.id]
 	switch {

@@ -27,11 +27,7 @@ func TestPeersChangesAreSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	page, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Munmap(page)
+	page := mapped(t, f)
 	if string(page[:5]) != "first" {
 		t.Errorf("mapped %q", page[:5])
 	}
@@ -123,6 +119,21 @@ func TestWatchesSurvive(t *testing.T) {
 	}
 }
 
+// mapped maps the first page of f, to be read.
+func mapped(t *testing.T, f *os.File) []byte {
+	t.Helper()
+	page, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatalf("map %s: %v", f.Name(), err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Munmap(page); err != nil {
+			t.Error(err)
+		}
+	})
+	return page
+}
+
 // stalled is a file of which all but the beginning is with a peer, and a program that waits for some of that.
 type stalled struct {
 	m    *mounted
@@ -178,11 +189,7 @@ func TestChangeOfAFileThatIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	page, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Munmap(page)
+	page := mapped(t, f)
 	if page[0] != 'a' {
 		t.Errorf("mapped %q", page[0])
 	}
@@ -208,11 +215,7 @@ func TestChangeOfAFileThatIsWaitedFor(t *testing.T) {
 	if page[0] != 'b' {
 		t.Errorf("mapping reads %q", page[0])
 	}
-	if again, err := unix.Mmap(int(late.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED); err != nil {
-		t.Errorf("a file that was opened meanwhile cannot be mapped: %v", err)
-	} else if err := unix.Munmap(again); err != nil {
-		t.Error(err)
-	}
+	mapped(t, late) // one that was opened past the pages can be, too
 }
 
 // TestChangeBeforeAnOpen changes a file that nobody has open, of which the kernel has pages: who opens it sees the change, and what he read stays with the kernel.
