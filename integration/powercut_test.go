@@ -154,10 +154,12 @@ func cutPrograms() map[string]cutProgram {
 			func(c *cutter, text string) {
 				c.run("cd repo && git fsck --strict --no-dangling && git merge-base --is-ancestor " + text + " HEAD && git log --stat >/dev/null")
 			}},
-		"vim": {3, `n=100; yes 'line 000' | head -3000 > notes
-		while test $n -lt 115; do n=$((n+1)); vim.tiny -es -u NONE -c "%s/[0-9]*$/$n/" -c wq notes </dev/null; sync notes .; echo $n; done`,
-			func(c *cutter, text string) {
-				c.run(`test $(sort -u notes | wc -l) = 1 && test $(wc -l < notes) = 3000 && test $(head -1 notes | tr -cd 0-9) -ge ` + text)
+		"vim": {3, // by default it makes no backup of what is in /tmp
+			`n=100; yes 'line 000' | head -3000 > notes
+		while test $n -lt 115; do n=$((n+1)); vim.tiny -es -u NONE --cmd 'set backupskip= backupcopy=no' -c "%s/[0-9]*$/$n/" -c wq notes </dev/null; sync notes .; echo $n; done`,
+			func(c *cutter, text string) { // half written while vim saves, which removes its backup behind its fsync
+				c.run(`whole() { test $(sort -u $1 | wc -l) = 1 && test $(wc -l < $1) = 3000 && test $(head -1 $1 | tr -cd 0-9) -ge ` + text + `; }
+				whole notes || whole notes~`)
 			}},
 	}
 }
