@@ -2,6 +2,7 @@ package view
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ func (p *part) from(decides int) int {
 // compare orders heads by when they changed the part.
 func (p *part) compare(a, b int) int { return p.changed[a].compare(p.changed[b]) }
 
-// merge merges the live heads of an inode, of which there is at least one.
+// merge merges the live heads of an inode; ErrDamaged if there is none.
 func (t *txn) merge(id record.ID, all *heads[*record.Inode]) (*merge, error) {
 	var live []head[*record.Inode]
 	for _, h := range all.heads {
@@ -60,7 +61,10 @@ func (t *txn) merge(id record.ID, all *heads[*record.Inode]) (*merge, error) {
 			live = append(live, h)
 		}
 	}
-	if len(live) == 1 {
+	switch len(live) {
+	case 0:
+		return nil, fmt.Errorf("inode %s has no version: %w", id, ErrDamaged)
+	case 1:
 		return &merge{heads: live, lost: []bool{false}}, nil
 	}
 	if m, ok := t.view.merges.Get(id); ok && slices.EqualFunc(m.heads, live, func(a, b head[*record.Inode]) bool { return a.version == b.version }) {
