@@ -51,6 +51,20 @@ func TestStores(t *testing.T) {
 			if got := listing(t, n); got != string(want) {
 				t.Errorf("then it shows\n%s\nand is to show\n%s", got, want)
 			}
+			n.stop()
+			if err := os.WriteFile(filepath.Join(n.state, "view.db"), []byte("no database"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := n.run(append(append([]string{"mount"}, n.flags...), n.dir)...)
+			if err != nil || !strings.HasPrefix(out, "Reading all names anew") {
+				t.Errorf("mount in the background: %v\n%s", err, out)
+			}
+			if got := listing(t, n); got != string(want) {
+				t.Errorf("with its names read anew it shows\n%s\nand is to show\n%s", got, want)
+			}
+			if out, err := n.run("umount", n.dir); err != nil {
+				t.Errorf("umount: %v\n%s", err, out)
+			}
 		})
 	}
 }

@@ -65,8 +65,8 @@ type Node struct {
 	dials  map[string]error // by the URL of a peer that this node connects to, why the last connection did not come about or ended
 }
 
-// open opens the store of s and joins the parts; nothing runs yet.
-func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Node, error) {
+// open opens the store of s and joins the parts; nothing runs yet. It says what the person has to wait for.
+func open(ctx context.Context, s Settings, id *identity, log *slog.Logger, say func(string)) (*Node, error) {
 	n := &Node{
 		settings: s, log: log, identity: id, manager: sdnotify.FromEnv(os.Getenv, log), started: time.Now(),
 		newPeer: make(chan struct{}, 1), approved: make(chan struct{}), stopped: make(chan struct{}), dials: map[string]error{},
@@ -77,6 +77,7 @@ func open(ctx context.Context, s Settings, id *identity, log *slog.Logger) (*Nod
 	}
 	if n.drive, err = n.openDrive(ctx, doubt); errors.Is(err, view.ErrDamaged) {
 		log.Warn("the view is damaged or of another version and is made again from the feeds", "err", err)
+		say("Reading all names anew from the feeds, which takes a minute for a million files.")
 		if err := os.Remove(s.State.View()); err != nil {
 			return nil, err
 		}
@@ -216,7 +217,7 @@ func (n *Node) close(ctx context.Context) error {
 }
 
 // with runs fn on the node that s describes: locked, its keys derived, its store open, closed again afterwards. The pass stays the caller's.
-func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func(*Node) error) (err error) {
+func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, say func(string), fn func(*Node) error) (err error) {
 	if err := process.Harden(); err != nil {
 		return err
 	}
@@ -247,7 +248,7 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 	if err := s.State.Upgrade(); err != nil {
 		return err
 	}
-	n, err := open(ctx, s, id, log)
+	n, err := open(ctx, s, id, log, say)
 	if err != nil {
 		return err
 	}
@@ -263,7 +264,7 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, fn func
 
 // Sign makes the node that s describes and tells the person what to do with it.
 func Sign(ctx context.Context, s Settings, pass []byte, logTo io.Writer, say func(string)) error {
-	return with(ctx, s, pass, logTo, func(n *Node) error {
+	return with(ctx, s, pass, logTo, say, func(n *Node) error {
 		n.stampUnlessInDoubt()
 		n.welcome(say)
 		return nil
@@ -293,9 +294,9 @@ func (n *Node) welcome(say func(string)) {
 	say("and approve it there: touch .hypha/pending/" + n.directory() + "/approve")
 }
 
-// Check verifies the whole store.
+// Check verifies the whole store. What it has to say goes to the log.
 func Check(ctx context.Context, s Settings, pass []byte, logTo io.Writer) error {
-	return with(ctx, s, pass, logTo, func(n *Node) error { return n.check(ctx) })
+	return with(ctx, s, pass, logTo, func(string) {}, func(n *Node) error { return n.check(ctx) })
 }
 
 func (n *Node) check(ctx context.Context) error {

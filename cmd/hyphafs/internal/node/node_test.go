@@ -47,7 +47,7 @@ func running(t *testing.T, s Settings) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := open(t.Context(), s, id, log)
+	n, err := open(t.Context(), s, id, log, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,6 +227,12 @@ func TestSignThenCheck(t *testing.T) {
 	}
 }
 
+// deaf is a person who does not listen.
+type deaf struct{}
+
+func (deaf) Say(string) {}
+func (deaf) Ready()     {}
+
 func TestListenTwice(t *testing.T) {
 	s := newSettings(t, state.SignUp, "Desktop")
 	s.Config.Listen = []string{"tcp://127.0.0.1:0"}
@@ -237,7 +243,7 @@ func TestListenTwice(t *testing.T) {
 	}
 	other := newSettings(t, state.SignUp, "Other")
 	other.Config.Listen, other.Mount = st.Listen, t.TempDir()
-	if err := Run(t.Context(), other, []byte(pass), io.Discard, nil); fault.CodeOf(err) != fault.Failed || !strings.Contains(err.Error(), "--listen") {
+	if err := Run(t.Context(), other, []byte(pass), io.Discard, deaf{}); fault.CodeOf(err) != fault.Failed || !strings.Contains(err.Error(), "--listen") {
 		t.Errorf("got %v", err)
 	}
 }

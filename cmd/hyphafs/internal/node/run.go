@@ -16,7 +16,7 @@ import (
 
 // Run runs the node that s describes until ctx ends or it is unmounted, and leaves it in order. The pass stays the caller's.
 func Run(ctx context.Context, s Settings, pass []byte, logTo io.Writer, tell Teller) error {
-	return with(ctx, s, pass, logTo, func(n *Node) error { return n.run(ctx, tell) })
+	return with(ctx, s, pass, logTo, tell.Say, func(n *Node) error { return n.run(ctx, tell) })
 }
 
 func (n *Node) run(ctx context.Context, tell Teller) error {
