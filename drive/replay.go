@@ -3,6 +3,7 @@ package drive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -447,6 +448,9 @@ func (r *replayer) bytes(in *inode) error {
 	lost := in.lost && r.sameBoot
 	in.lost = false
 	if in.rec.Kind != record.File {
+		if in.holds() {
+			return fmt.Errorf("journal: %s has bytes and is no file: %w", in.id, ErrDamaged)
+		}
 		return nil
 	}
 	w := r.written[in.id]
