@@ -81,13 +81,18 @@ func (c candidate) Serve(ctx context.Context, conn replication.Conn, opts replic
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	node, err := replication.New(replication.Config{Feeds: sample{feed, cancel}})
+	var settled error
+	shown := func() { // who then comes again meets the Hypha
+		settled = c.adoption.settle(ctx, c.key)
+		cancel()
+	}
+	node, err := replication.New(replication.Config{Feeds: sample{feed, shown}})
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
 	err = node.Serve(inner, conn, opts)
 	if feed.Have() > 0 {
-		err = c.adoption.settle(ctx, c.key)
+		err = settled
 	}
 	return errors.Join(err, feed.Close())
 }
@@ -95,7 +100,7 @@ func (c candidate) Serve(ctx context.Context, conn replication.Conn, opts replic
 // sample is the source feed of a candidate: its first block is enough.
 type sample struct {
 	*hypercore.Feed
-	enough context.CancelFunc
+	shown func() // is called when that is here, before the session ends
 }
 
 // NextMissing keeps further blocks from being fetched.
@@ -103,4 +108,4 @@ func (sample) NextMissing(uint64) (uint64, bool) { return 0, false }
 
 func (s sample) Source() hypercore.Key     { return s.Key() }
 func (s sample) Feeds() []replication.Feed { return []replication.Feed{s} }
-func (s sample) Stored(replication.Feed)   { s.enough() }
+func (s sample) Stored(replication.Feed)   { s.shown() }

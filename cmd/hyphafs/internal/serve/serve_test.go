@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -169,6 +170,38 @@ func TestAdopt(t *testing.T) {
 	}
 	if p, _ := again.bySourceKey(first.feed.Key()); p.opened.Load().feeds.List()[0].Have() != 2 {
 		t.Errorf("%d blocks", p.opened.Load().feeds.List()[0].Have())
+	}
+}
+
+// conn notes that it was closed.
+type conn struct {
+	replication.Conn
+	closed atomic.Bool
+}
+
+func (c *conn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+// TestAdoptedBeforeTheSessionEnds: a peer that comes again as soon as its session ended meets the Hypha.
+func TestAdoptedBeforeTheSessionEnds(t *testing.T) {
+	o := newOrigin(t, 0)
+	theirs, ours := replicationtest.Pipe(t)
+	accepted, taken := &conn{Conn: ours}, 0
+	a := &adoption{open: true, take: func(context.Context, hypercore.Key) error {
+		taken++
+		if accepted.closed.Load() {
+			t.Error("the session ended before the Hypha was taken")
+		}
+		return nil
+	}}
+	dial(t, func(ctx context.Context) error {
+		return o.node.Serve(ctx, theirs, replication.Options{Dialled: true, URL: "test://always", Kind: "test"})
+	})
+	_ = candidate{a, o.feed.Key()}.Serve(t.Context(), accepted, replication.Options{URL: "test://origin", Kind: "test"})
+	if taken != 1 || a.isOpen() || !accepted.closed.Load() {
+		t.Errorf("taken %d times, open: %v, closed: %v", taken, a.isOpen(), accepted.closed.Load())
 	}
 }
 
