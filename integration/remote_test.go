@@ -188,7 +188,7 @@ func TestRemoteChanges(t *testing.T) {
 	}
 }
 
-// arrived returns when everything that was changed on from is seen on to: a file made behind it is.
+// arrived returns when everything that was changed on from is seen on to, and here with its bytes: a file made behind it is, and to has all blocks.
 func arrived(t *testing.T, from, to *node) {
 	t.Helper()
 	mark, err := os.CreateTemp(from.dir, "mark-")
@@ -198,7 +198,7 @@ func arrived(t *testing.T, from, to *node) {
 	if err := mark.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := from.run("sync", from.dir); err != nil {
+	if out, err := from.run("sync", "--peer", from.dir); err != nil {
 		t.Fatalf("sync: %v\n%s", err, out)
 	}
 	eventually(t, "a mark", func() bool {
