@@ -26,7 +26,7 @@ func parse(text string) (*url.URL, error) {
 		return nil, errors.New("not ws:// or wss://")
 	case u.Hostname() == "":
 		return nil, errors.New("a host is missing")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("only a host, a port and a folder may be given")
 	case strings.Contains(u.Path, prefix):
 		return nil, errors.New("the read key is added by itself")

@@ -433,7 +433,7 @@ func TestCheck(t *testing.T) {
 	for text, good := range map[string]bool{
 		"ws://127.0.0.1:80": true, "wss://hypha.example": true, "wss://hypha.example/": true, "wss://[2001:db8::1]:8443/folder": true,
 		"tcp://127.0.0.1:80": false, "http://hypha.example": false, "ws://": false, "ws:///x": false, "wss://me:secret@hypha.example": false,
-		"wss://hypha.example/?x": false, "wss://hypha.example/#x": false, "%": false, "wss://hypha.example/hypha/00": false,
+		"wss://hypha.example/?x": false, "wss://hypha.example?": false, "wss://hypha.example/#x": false, "%": false, "wss://hypha.example/hypha/00": false,
 	} {
 		if err := ws.Check(text); (err == nil) != good {
 			t.Errorf("%s: %v", text, err)

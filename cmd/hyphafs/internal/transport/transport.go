@@ -45,7 +45,7 @@ func CheckListen(text string) error {
 		return errors.New("a mounted node has no certificate: listen at ws:// behind a reverse proxy")
 	case u.Port() == "":
 		return errors.New("a port is missing")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/":
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Path != "" && u.Path != "/":
 		return errors.New("only a host and a port may be given")
 	}
 	return nil
