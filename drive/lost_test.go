@@ -13,8 +13,9 @@ import (
 // forgetful is a Workspace one of whose backing files, once told to, fails the next fsync; those behind it succeed.
 type forgetful struct {
 	Workspace
-	fail  atomic.Bool
-	syncs atomic.Int64
+	fail   atomic.Bool
+	syncs  atomic.Int64
+	before func() // each fsync, if set
 }
 
 func (w *forgetful) Backing(id record.ID) (hypercore.File, error) {
@@ -29,6 +30,9 @@ type forgetfulFile struct {
 
 func (f forgetfulFile) Sync() error {
 	f.w.syncs.Add(1)
+	if f.w.before != nil {
+		f.w.before()
+	}
 	if f.w.fail.CompareAndSwap(true, false) {
 		return errors.New("injected")
 	}
@@ -148,6 +152,33 @@ func TestLostRenamedAndRemoved(t *testing.T) {
 	}
 	if at, err := a.Lookup(t.Context(), record.Root, "h"); err != nil || at.Size != 4 {
 		t.Errorf("h: %+v, %v", at, err)
+	}
+	a.publishNow()
+}
+
+// TestClosedWhileItIsSynced: a file that is gone before an fsync reaches its bytes is not lost, and whoever synced is told of no failure.
+func TestClosedWhileItIsSynced(t *testing.T) {
+	a, w, id, f := forgetfulWorld(t, strings.Repeat("text ", 40_000))
+	a.put(record.Root, "g", "good")
+	if err := a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.before = func() {
+		w.before = nil
+		if err := a.Remove(t.Context(), record.Root, "g", false); err != nil {
+			t.Error(err)
+		}
+		a.Forget(id)
+	}
+	if err := a.SyncDir(t.Context(), record.Root); err != nil || w.before != nil {
+		t.Errorf("sync: %v", err)
+	}
+	a.crash("boot 1")
+	if _, err := a.Attr(t.Context(), id); !errors.Is(err, ErrNotExist) {
+		t.Errorf("the file: %v", err)
 	}
 	a.publishNow()
 }

@@ -74,6 +74,10 @@ func (d *Drive) syncInode(in *inode) error {
 		err := was.backing.Sync()
 		if err != nil {
 			in.mu.Lock()
+			if in.backing != was.backing { // published or removed meanwhile, and closed
+				in.mu.Unlock()
+				continue
+			}
 			defer in.mu.Unlock()
 			return d.lose(in, err)
 		}
