@@ -98,7 +98,8 @@
 //	inode.mu     one inode's record and bytes; held over I/O on its file
 //	ahead.mu     what was opened ahead; nothing is called with it held
 //
-// inode.syncing, one fsync of an inode, is taken before mu and held over fsyncs. Neither sealing a batch nor folding one holds mu: a fold's
+// inode.syncing, one fsync of an inode, is taken before mu and held over fsyncs. Meanwhile the inode may be published or removed, and its file closed, whose error then
+// says nothing of the disk. Neither sealing a batch nor folding one holds mu: a fold's
 // result is shown, and the overlay fitted to it, at one instant (view.FoldShown).
 //
 // The journal is replaced with mu and every inode's mu held, so whoever holds either may write to it.
