@@ -77,7 +77,7 @@ func open(ctx context.Context, s Settings, id *identity, log *slog.Logger, say f
 	}
 	if n.drive, err = n.openDrive(ctx, doubt); errors.Is(err, view.ErrDamaged) {
 		log.Warn("the view is damaged or of another version and is made again from the feeds", "err", err)
-		say("Reading all names anew from the feeds, which takes a minute for a million files.")
+		say("Reading all names anew from the feeds, which takes a minute or two for a million files.")
 		if err := os.Remove(s.State.View()); err != nil {
 			return nil, err
 		}
