@@ -188,7 +188,7 @@ func TestRemoteChanges(t *testing.T) {
 	}
 }
 
-// arrived returns when everything that was changed on from is seen on to, and here with its bytes: a file made behind it is, and to has all blocks.
+// arrived returns when to, the only peer of from, has everything that was changed there: its blocks, and shown the name of a file made behind it.
 func arrived(t *testing.T, from, to *node) {
 	t.Helper()
 	mark, err := os.CreateTemp(from.dir, "mark-")

@@ -81,9 +81,9 @@ func (c candidate) Serve(ctx context.Context, conn replication.Conn, opts replic
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var settled error
-	shown := func() { // who then comes again meets the Hypha
-		settled = c.adoption.settle(ctx, c.key)
+	settle := sync.OnceValue(func() error { return c.adoption.settle(ctx, c.key) })
+	shown := func() { // who comes again when the session ended meets the Hypha
+		_ = settle() // told below
 		cancel()
 	}
 	node, err := replication.New(replication.Config{Feeds: sample{feed, shown}})
@@ -92,7 +92,7 @@ func (c candidate) Serve(ctx context.Context, conn replication.Conn, opts replic
 	}
 	err = node.Serve(inner, conn, opts)
 	if feed.Have() > 0 {
-		err = settled
+		err = settle()
 	}
 	return errors.Join(err, feed.Close())
 }
