@@ -39,7 +39,7 @@ type DB struct {
 	closing chan struct{}
 	once    sync.Once // closes it
 
-	reads  atomic.Int64 // bytes of the file that were read since its pages were let go
+	reads  atomic.Int64 // bytes of the file that were read since it was looked how many of its pages are held
 	failed atomic.Bool  // bbolt met a fault and may hold its locks for good
 	unsure atomic.Bool  // which state is durable is not known: nothing more is written
 }
@@ -194,9 +194,9 @@ func (t *txn) Get(key []byte) ([]byte, error) {
 	return v, t.read(pageSize)
 }
 
-// read notes that so many bytes were read of pages that may be far from each other, and now and then lets its pages go: what was returned stays valid, since they come back when they are needed.
+// read notes that so many bytes were read of pages that may be far from each other, and now and then lets its pages go if many are held: what was returned stays valid, since they come back when they are needed.
 func (t *txn) read(bytes int) error {
-	if t.d.reads.Add(int64(bytes)) < trimEvery {
+	if t.d.reads.Add(int64(bytes)) < lookEvery {
 		return nil
 	}
 	t.d.reads.Store(0)

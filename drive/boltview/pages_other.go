@@ -6,7 +6,7 @@ import "go.etcd.io/bbolt"
 
 const (
 	pageSize  = 1
-	trimEvery = 1 << 62
+	lookEvery = 1 << 62
 )
 
 func prefetch(string, <-chan struct{}) error { return nil }
