@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -33,11 +32,6 @@ const closeTime = 30 * time.Second
 // memoryLimit is where the garbage collector starts to work harder, in bytes: well below the 300 MiB a node may take, since the
 // pages of the view's file are counted there too.
 const memoryLimit = 160 << 20
-
-// processors is how many goroutines may run Go code at once, at least. A thread that waits for the kernel's next request keeps the right to do so (a P of Go's
-// scheduler), and while none is left over the runtime looks every 20 us from whom to take it. Two processors and two such threads leave none: with four a node makes,
-// reads and removes files in an eighth less time, and of the processor's.
-const processors = 4
 
 // Teller hears what a node has to say to the person who started it, from one goroutine.
 type Teller interface {
@@ -228,9 +222,6 @@ func with(ctx context.Context, s Settings, pass []byte, logTo io.Writer, say fun
 		return err
 	}
 	debug.SetMemoryLimit(memoryLimit)
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(processors, runtime.GOMAXPROCS(0)))
-	}
 	handler, err := process.LogHandler(logTo, s.LogLevel, s.LogFormat)
 	if err != nil {
 		return err
