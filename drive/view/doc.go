@@ -60,7 +60,8 @@
 //
 // One letter, then parts of fixed size (rows.go lists them). Keys are ids and tokens; values are sealed under a key of this node, bound to their
 // row, since names are secrets. What is known of one inode stands together and is read in one go (about). Looking up a name is two gets and that; merged directories, which are rare, cost a walk to the root. Keys that
-// show nothing stand under a letter of their own, so that a listing costs what it shows. A view of another format is refused by Open: its owner drops
+// show nothing stand under a letter of their own, so that a listing costs what it shows. They stay: a version made before a removal may arrive years after it. Each file that was ever made
+// and removed costs about 1,200 bytes of the KV (1.1 million of them 1.3 GiB of bbolt, 0.7 of which are rows). A view of another format is refused by Open: its owner drops
 // it and folds again.
 //
 // The greatest stamp of each feed is a row, too (clock.go): who writes next has to make a greater one.
