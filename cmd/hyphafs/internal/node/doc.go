@@ -33,7 +33,7 @@
 // # Goroutines
 //
 // Each part runs in a goroutine of the Node's group, under a context that ends after the unmount; close waits for all of them. The control socket's
-// handlers belong to control.Serve.
+// handlers belong to control.Serve. When the mount answers, Go's scheduler gets two processors more than go-fuse has counted, see leaveProcessorsOver.
 //
 // # Locks
 //
