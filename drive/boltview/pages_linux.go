@@ -17,7 +17,7 @@ const (
 	aheadStep = 128 << 10 // of one call the kernel heeds no more than the disk's read_ahead_kb, which is this nearly everywhere
 	pageSize  = 4 << 10   // what a search reads, at least
 	lookEvery = 1 << 20
-	trimAbove = 64 << 20
+	trimAbove = 48 << 20
 )
 
 // prefetch asks the kernel for the file at path, if it is not too large, until stop is closed. What the disk cannot read is found out by whoever needs it.
