@@ -111,10 +111,14 @@ func (s *Server) Serve(ctx context.Context, handle Handler) error {
 	}
 }
 
+// errEnding answers who asks a node that ends, and whose request that cut off.
+var errEnding = fault.New(fault.Busy, "ask again when it has ended", "the node is ending")
+
 // serveOne answers one request. Nobody is left to tell when the connection fails, so its errors end here.
 func serveOne(ctx context.Context, conn *net.UnixConn, handle Handler) {
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithCancel(ctx)
+	node := ctx
+	ctx, cancel := context.WithCancel(node)
 	defer cancel()
 	interrupt := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer interrupt()
@@ -131,7 +135,11 @@ func serveOne(ctx context.Context, conn *net.UnixConn, handle Handler) {
 		send(conn, answer{Code: fault.Failed, Error: "control request: " + fault.OneLine(err.Error())})
 		return
 	}
-	if err := conn.SetReadDeadline(time.Time{}); err != nil || ctx.Err() != nil {
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return
+	}
+	if node.Err() != nil {
+		send(conn, encode(nil, errEnding))
 		return
 	}
 	var watcher sync.WaitGroup
@@ -140,6 +148,9 @@ func serveOne(ctx context.Context, conn *net.UnixConn, handle Handler) {
 		cancel()
 	})
 	data, err := handle(ctx, r)
+	if node.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errEnding
+	}
 	send(conn, encode(data, err))
 	cancel()
 	watcher.Wait()

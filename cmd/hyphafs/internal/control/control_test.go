@@ -149,6 +149,31 @@ func TestTheEndOfTheNodeEndsTheHandler(t *testing.T) {
 	}
 }
 
+// TestTheEndOfTheNodeIsSaid: what the end of the node cut off is told as that.
+func TestTheEndOfTheNodeIsSaid(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	s, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served, asked := make(chan error, 1), make(chan error, 1)
+	go func() {
+		served <- s.Serve(ctx, func(inner context.Context, _ Request) (any, error) {
+			cancel()
+			<-inner.Done()
+			return nil, fmt.Errorf("checking: %w", inner.Err())
+		})
+	}()
+	go func() { asked <- Do(t.Context(), path, Request{Op: "check"}, nil) }()
+	if err := <-served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	if err := <-asked; fault.CodeOf(err) != fault.Busy || err.Error() != "the node is ending; ask again when it has ended" {
+		t.Errorf("the asker got %v, code %d", err, fault.CodeOf(err))
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	path := serve(t, func(context.Context, Request) (any, error) { return "reached", nil })
 	for _, text := range []string{"\n", "{\n", `{"op":1}` + "\n", strings.Repeat("x", maxRequest+1) + "\n"} {
