@@ -289,6 +289,9 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 	if err != nil {
 		return err
 	}
+	if id == record.Root && rec.Kind != record.Dir {
+		return fmt.Errorf("journal: the root is no directory: %w", ErrDamaged)
+	}
 	in := r.d.overlay.inodes[id]
 	if in == nil {
 		in = &inode{id: id, first: r.d.cfg.Now()}
