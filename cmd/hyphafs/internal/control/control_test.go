@@ -122,55 +122,40 @@ func TestTheEndOfTheAskerEndsTheHandler(t *testing.T) {
 	<-ended
 }
 
+// TestTheEndOfTheNodeEndsTheHandler: who asked gets what the handler then says, and if it only says that it was cut off, why.
 func TestTheEndOfTheNodeEndsTheHandler(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "control.sock")
-	s, err := Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served, asked := make(chan error, 1), make(chan error, 1)
-	go func() {
-		served <- s.Serve(ctx, func(inner context.Context, _ Request) (any, error) {
-			cancel()
-			<-inner.Done()
-			return nil, errors.New("stopping")
-		})
-	}()
-	go func() { asked <- Do(t.Context(), path, Request{Op: "wait"}, nil) }()
-	if err := <-served; err != nil {
-		t.Errorf("serve: %v", err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket is left: %v", err)
-	}
-	if err := <-asked; err == nil || err.Error() != "stopping" {
-		t.Errorf("the asker got %v", err)
-	}
-}
-
-// TestTheEndOfTheNodeIsSaid: what the end of the node cut off is told as that.
-func TestTheEndOfTheNodeIsSaid(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "control.sock")
-	s, err := Listen(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served, asked := make(chan error, 1), make(chan error, 1)
-	go func() {
-		served <- s.Serve(ctx, func(inner context.Context, _ Request) (any, error) {
-			cancel()
-			<-inner.Done()
-			return nil, fmt.Errorf("checking: %w", inner.Err())
-		})
-	}()
-	go func() { asked <- Do(t.Context(), path, Request{Op: "check"}, nil) }()
-	if err := <-served; err != nil {
-		t.Errorf("serve: %v", err)
-	}
-	if err := <-asked; fault.CodeOf(err) != fault.Busy || err.Error() != "the node is ending; ask again when it has ended" {
-		t.Errorf("the asker got %v, code %d", err, fault.CodeOf(err))
+	for _, c := range []struct {
+		says func(cut error) error
+		want string
+		code fault.Code
+	}{
+		{func(error) error { return errors.New("stopping") }, "stopping", fault.Failed},
+		{func(cut error) error { return fmt.Errorf("checking: %w", cut) }, "the node is ending; ask again when it has ended", fault.Busy},
+	} {
+		path := filepath.Join(t.TempDir(), "control.sock")
+		s, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		served, asked := make(chan error, 1), make(chan error, 1)
+		go func() {
+			served <- s.Serve(ctx, func(inner context.Context, _ Request) (any, error) {
+				cancel()
+				<-inner.Done()
+				return nil, c.says(inner.Err())
+			})
+		}()
+		go func() { asked <- Do(t.Context(), path, Request{Op: "wait"}, nil) }()
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the socket is left: %v", err)
+		}
+		if err := <-asked; err == nil || err.Error() != c.want || fault.CodeOf(err) != c.code {
+			t.Errorf("the asker got %v, code %d; want %s, code %d", err, fault.CodeOf(err), c.want, c.code)
+		}
 	}
 }
 
