@@ -111,6 +111,7 @@ func (d *Drive) resolve(c Conflict, edit func(*inode, view.Kept, *frame)) error 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	ch := d.change()
+	defer ch.end()
 	in, err := ch.touch(c.ID, func(in *inode) {
 		edit(in, k, &ch.frame)
 		in.base = append(slices.Clone(in.base), k.Version)

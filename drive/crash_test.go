@@ -1,7 +1,10 @@
 package drive
 
 import (
+	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"hyphafs.org/hyphafs/drive/record"
@@ -154,5 +157,88 @@ func TestCrashBehindTheBatch(t *testing.T) {
 		if a.own.Len() != length {
 			t.Errorf("%s: %d records more after a restart", boot, a.own.Len()-length)
 		}
+	}
+}
+
+// TestKillWhileOthersChange: the journal has the states of a file in the order in which they were, whoever else changes, closes or publishes the file meanwhile.
+func TestKillWhileOthersChange(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(a *world, id record.ID) error
+	}{
+		{"attributes", func(a *world, id record.ID) error {
+			mode := uint32(0o600)
+			_, err := a.SetAttr(t.Context(), id, AttrChange{Mode: &mode})
+			return err
+		}},
+		{"names", func(a *world, id record.ID) error {
+			_, err := a.Link(t.Context(), id, record.Root, "other")
+			return errors.Join(err, a.Remove(t.Context(), record.Root, "other", false))
+		}},
+		{"close", func(a *world, id record.ID) error {
+			f, err := a.Open(t.Context(), id, true)
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		}},
+		{"publish", func(a *world, _ record.ID) error { return a.Publish(t.Context()) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const blocks = 3000
+			a := newWorld(t, 1)
+			id := a.put(record.Root, "f", strings.Repeat("x", 2*blockSize))
+			f, err := a.Open(t.Context(), id, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var others sync.WaitGroup
+			var ended atomic.Bool
+			again := func(change func() error) {
+				others.Go(func() {
+					for !ended.Load() {
+						if err := change(); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			again(func() error { return c.change(a, id) })
+			busy, err := a.Open(t.Context(), a.put(record.Root, "busy", strings.Repeat("x", 2*blockSize)), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 3 { // the journal is waited for
+				n := int64(0)
+				again(func() error {
+					n++
+					_, err := busy.WriteAt(t.Context(), []byte("busy"), n%1000*blockSize, true)
+					return err
+				})
+			}
+			for n := range int64(blocks) {
+				if _, err := f.WriteAt(t.Context(), []byte("written"), n*blockSize, true); err != nil {
+					t.Error(err)
+					break
+				}
+			}
+			ended.Store(true)
+			others.Wait()
+			a.crash("boot 1")
+			got, err := a.read(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lost := 0
+			for n := range blocks {
+				if at := n * blockSize; at+7 > len(got) || got[at:at+7] != "written" {
+					lost++
+				}
+			}
+			if lost > 0 {
+				t.Errorf("%d of %d blocks are lost", lost, blocks)
+			}
+		})
 	}
 }

@@ -95,7 +95,8 @@
 //	folding      one fold
 //	promising    one sync of files renamed over others; held over fsyncs
 //	mu           the namespace; held over reads of the view and writes of the journal, not over fsyncs (a new journal excepted) or peers
-//	inode.mu     one inode's record and bytes; held over I/O on its file
+//	inode.mu     one inode's record and bytes; held over I/O on its file, and until the journal has a state of them that was put into a frame. Only who holds
+//	             mu for writing takes several
 //	ahead.mu     what was opened ahead; nothing is called with it held
 //
 // inode.syncing, one fsync of an inode, is taken before mu and held over fsyncs. Meanwhile the inode may be published or removed, and its file closed, whose error then

@@ -72,17 +72,15 @@ func (f *File) Close() error {
 		in.opens--
 		if f.write {
 			in.writers--
-			var fr frame
 			in.mu.Lock()
 			if in.dirty && !in.isSmall() {
+				var fr frame
 				fr.inode(in) // times and size as the last write left them
-			}
-			in.mu.Unlock()
-			if len(fr.b) > 0 {
 				if err := d.log(&fr); err != nil {
 					d.cfg.Log.Warn("journal", "err", err)
 				}
 			}
+			in.mu.Unlock()
 		}
 		if in.opens > 0 {
 			return

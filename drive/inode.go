@@ -199,6 +199,7 @@ func (d *Drive) SetAttr(ctx context.Context, id record.ID, change AttrChange) (A
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.change()
+	defer c.end()
 	if _, err := c.touch(id, func(in *inode) { change.apply(&in.rec, c.now, d.owner()) }); err != nil {
 		return Attr{}, err
 	}
@@ -394,6 +395,7 @@ func (d *Drive) editXattrs(id record.ID, edit func([]record.Xattr) ([]record.Xat
 		return err
 	}
 	c := d.change()
+	defer c.end()
 	if _, err := c.touch(id, func(in *inode) { in.rec.Xattrs, in.rec.Ctime = xs, c.now.UnixNano() }); err != nil {
 		return err
 	}

@@ -191,16 +191,17 @@ func (d *Drive) empty(dir record.ID) (bool, error) {
 }
 
 // change is one operation on the namespace while it is made: what it will set, and its journal frame. Nothing of it is seen before
-// commit has written the frame.
+// commit has written the frame: the mu of each inode touched is held from then until commit or end, so that the journal has the states of an inode in their order,
+// with those that who writes to it or syncs it puts there.
 type change struct {
 	d        *Drive
 	now      time.Time
 	frame    frame
 	entries  []*entry  // to set
 	drops    []*entry  // to forget
-	inodes   []*inode  // touched
+	inodes   []*inode  // touched, their mu held
 	promised []promise // the bytes that the frame needs
-	undo     []func()  // restores the touched inodes if the frame cannot be written
+	before   []*inode  // as the touched ones were, to be restored if the frame cannot be written
 }
 
 func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
@@ -211,18 +212,13 @@ func (c *change) touch(id record.ID, edit func(*inode)) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	before := in.snapshot()
-	c.undo = append(c.undo, func() {
+	if !slices.Contains(c.inodes, in) {
 		in.mu.Lock()
-		defer in.mu.Unlock()
-		in.restore(before)
-	})
+		c.inodes, c.before = append(c.inodes, in), append(c.before, in.snapshot())
+	}
 	in.touch(c.now)
 	edit(in)
 	c.frame.inode(in)
-	c.inodes = append(c.inodes, in)
 	return in, nil
 }
 
@@ -255,11 +251,9 @@ func (c *change) commit() error {
 		c.frame.entry(e)
 	}
 	if err := c.d.log(&c.frame); err != nil {
-		for _, undo := range c.undo {
-			undo()
-		}
 		return err
 	}
+	c.release()
 	for _, p := range c.promised {
 		c.d.promised[p.in.id] = p
 	}
@@ -275,7 +269,23 @@ func (c *change) commit() error {
 	return nil
 }
 
-// log writes a frame to the journal. Called with mu or an inode's mu held.
+// end takes back what was touched unless commit wrote it. Called with mu held.
+func (c *change) end() {
+	for i, in := range c.inodes {
+		in.restore(c.before[i])
+	}
+	c.release()
+}
+
+func (c *change) release() {
+	for _, in := range c.inodes {
+		in.mu.Unlock()
+	}
+	c.inodes, c.before = nil, nil
+}
+
+// log writes a frame to the journal. Called with mu or an inode's mu held; with that of each inode whose state is in the frame, since it was put there, if anybody else may
+// write or sync the inode.
 func (d *Drive) log(f *frame) error {
 	if d.journal == nil {
 		return ErrNotSupported
@@ -312,6 +322,7 @@ func (d *Drive) Make(ctx context.Context, dir record.ID, name string, what NewIn
 		return Attr{}, err
 	}
 	c := d.change()
+	defer c.end()
 	in := &inode{id: d.newID(), known: true}
 	t := c.now.UnixNano()
 	in.rec = record.Inode{Kind: what.Kind, Mode: what.Mode & 0o7777, UID: what.UID, GID: what.GID, Owner: d.owner(), Atime: t, Mtime: t, Ctime: t, Btime: t, Target: what.Target, Rdev: what.Rdev}
@@ -413,6 +424,7 @@ func (d *Drive) Link(ctx context.Context, id, dir record.ID, name string) (Attr,
 		return Attr{}, err
 	}
 	c := d.change()
+	defer c.end()
 	if _, err := c.touch(id, func(in *inode) { in.rec.Ctime = c.now.UnixNano() }); err != nil {
 		return Attr{}, err
 	}
@@ -447,6 +459,7 @@ func (d *Drive) Remove(ctx context.Context, dir record.ID, name string, director
 		}
 	}
 	c := d.change()
+	defer c.end()
 	if err := c.unname(f); err != nil {
 		return err
 	}
@@ -544,6 +557,7 @@ func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir re
 		}
 	}
 	c := d.change()
+	defer c.end()
 	if exists {
 		c.promise(from.id)
 	}

@@ -541,10 +541,10 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 		if owed.changes <= cand.changes {
 			delete(d.promised, in.id)
 		}
-		if in.opens == 0 { // only who holds d.mu changes it
+		if in.opens == 0 && (in.backing == nil || in.isSmall()) { // only who holds d.mu changes it, and nobody syncs it
 			f.published(in, cand.changes, owed.changes)
 		} else {
-			var own frame // journalled before a handle changes it further
+			var own frame
 			own.published(in, cand.changes, owed.changes)
 			failed = errors.Join(failed, d.log(&own))
 		}

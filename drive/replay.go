@@ -562,25 +562,33 @@ func (d *Drive) intend(c *cut, first uint64) error {
 	}, func(_, _ int, e *entry) {
 		records = append(records, bytesField(5, bytesField(2, []byte(e.name)).append(bytesField(1, e.dir[:]).append(nil))))
 	})
-	var f frame
+	var failed error
 	c.each(func(_ int, cand *candidate) { // an fsync of these is spared
 		in := cand.in
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		if p, ok := d.promised[in.id]; ok && p.changes <= cand.changes && in.synced <= cand.changes {
+			var f frame
 			f.placed(cand)
+			failed = errors.Join(failed, d.log(&f))
 			in.unsynced, in.synced = unsynced{all: true}, cand.changes // what the journal had of the bytes is done
 			delete(d.promised, in.id)
 		}
 	}, func(int, int, *entry) {})
+	var f frame
 	f.item(itemIntent, records...)
+	if err := errors.Join(failed, d.log(&f)); err != nil {
+		return err
+	}
 	c.each(func(_ int, cand *candidate) { // what changed since it was picked is marked as such by coming after
 		in := cand.in
-		in.mu.RLock()
-		defer in.mu.RUnlock()
+		in.mu.Lock()
+		defer in.mu.Unlock()
 		if in.changes != cand.changes {
+			var f frame
 			f.inode(in)
+			failed = errors.Join(failed, d.log(&f))
 		}
 	}, func(int, int, *entry) {})
-	return d.log(&f)
+	return failed
 }
