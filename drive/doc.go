@@ -30,8 +30,8 @@
 // Bytes of a file of one block (64 KiB) at most are in memory and in the journal (small.go), since making, syncing and removing a file on the disk would
 // take longer than all else. A larger file's lie in plain in one sparse file an inode, in blocks of 64 KiB. Whole pages of 4 KiB that are written to a block which is
 // only in a feed stand there alone until the block is published (patch.go); any other write to part of such a block brings that block first. fsync puts up to
-// 256 KiB of what was written since the last one into the journal and syncs that alone; more of it, or another change of the file's length, syncs the file and
-// then the journal (sync.go). Callers share the journal's fsync.
+// 256 KiB of what was written since the last one into the journal, with where that is, and syncs that alone; the first of them says all that the file is, which is long when it has many
+// extents. More of it, or another change of the file's length, syncs the file and then the journal (sync.go). Callers share the journal's fsync.
 //
 // After a crash the journal says what the overlay was. If the operating system ran on (same boot id), every frame and byte is there. After a power loss what the journal
 // has of a small file counts, in order; of a larger one only what was fsynced, and the rest comes from what was published, so zeros never take the place

@@ -282,12 +282,9 @@ func (in *inode) put(p []byte, off uint64) error {
 
 // add notes what the backing file has from now on. Called with mu held.
 func (in *inode) add(blocks, pages []run) {
-	for _, r := range blocks {
-		in.present.add(r)
-		in.pages.remove(pagesOf(r))
-	}
-	for _, r := range pages {
-		in.pages.add(r)
+	grow(&in.present, &in.pages, blocks, pages)
+	if g := in.grown; g != nil {
+		grow(&g.present, &g.pages, blocks, pages)
 	}
 }
 

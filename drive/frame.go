@@ -28,6 +28,8 @@ import (
 //	                  as they were after that many changes, or published, with no such item behind it in its frame
 //	14 pages          {1 id, 2 first, 3 end}: these pages of 4 KiB, of blocks that are not, are in the backing file
 //	15 absolved       {1 id}: the disk lost the inode's bytes, and nothing needs them any more
+//	16 synced more    {1 id, 2 size, 4 present runs, 6 changes, 7 runs of pages, 8 mtime}: what survives a power loss is what the last synced item of the inode says, and
+//	                  this. It is short however many extents the file has
 const (
 	itemBoot protowire.Number = iota + 1
 	itemInode
@@ -44,6 +46,7 @@ const (
 	itemNeeds
 	itemPages
 	itemAbsolved
+	itemSyncedMore
 )
 
 const (
@@ -102,6 +105,7 @@ func (f *frame) item(n protowire.Number, fields ...field) {
 
 // inode adds the state of in, and the bytes of a small file that the journal does not have yet. Called with in.mu held.
 func (f *frame) inode(in *inode) {
+	in.grown = nil
 	known := in.journalled.Swap(true)
 	flags := uint64(0)
 	if in.dirty {
@@ -159,7 +163,9 @@ func (f *frame) published(in *inode, changes, owed uint64) {
 	}
 }
 
+// inodeDone ends all that the journal has of in. Called with in.mu held.
 func (f *frame) inodeDone(in *inode) {
+	in.grown = nil
 	in.journalled.Store(false)
 	f.item(itemInodeDone, bytesField(1, in.id[:]))
 }
@@ -190,7 +196,14 @@ func (f *frame) synced(in *inode, durable bool) {
 }
 
 func (f *frame) state(in *inode, present, pages blockset, flags uint64) {
+	in.grown = nil
 	f.item(itemSynced, bytesField(1, in.id[:]), numField(2, flags), bytesField(3, in.record()), bytesField(4, present.encode()), numField(6, in.changes), bytesField(7, pages.encode()))
+}
+
+// syncedMore is synced of an inode that has grown since the last synced item. Called with in.mu held.
+func (f *frame) syncedMore(in *inode) {
+	f.item(itemSyncedMore, bytesField(1, in.id[:]), numField(2, in.rec.Size), bytesField(4, in.grown.present.encode()), numField(6, in.changes),
+		bytesField(7, in.grown.pages.encode()), numField(8, uint64(in.rec.Mtime)))
 }
 
 // before adds what a power loss must leave of a file that was published and is about to change, if its bytes are in a backing file. Called with in.mu held.

@@ -276,6 +276,8 @@ func (d *Drive) forget(in *inode) {
 	if in.stale {
 		d.notice(Change{ID: in.id})
 	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if in.journalled.Load() {
 		var f frame
 		f.inodeDone(in)
@@ -283,8 +285,6 @@ func (d *Drive) forget(in *inode) {
 			d.cfg.Log.Warn("journal", "err", err) // the item is dropped again when the journal is next replayed and published
 		}
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	if err := d.closeBacking(in); err != nil {
 		d.cfg.Log.Warn("free the bytes of a published file", "err", err)
 	}

@@ -42,10 +42,25 @@ type inode struct {
 	unsynced    unsynced // what of backing is not durable
 	named       bool     // backing's name is
 	synced      uint64   // changes, when it was last fsynced
+	grown       *grown   // since the journal's last synced item of it; nil if the next one has to say everything
 	lost        bool     // an fsync of backing failed: what the disk has may not be what was written, and a later fsync would not tell
 	owed        int64    // its part of Drive.owed
 	unread      bool     // what it needs to be published could not be read: others are tried first
 	// Invariant: backing, if there is one, is as long as the file; a block of pages is not in present, and has an extent; unpublished is part of held.
+}
+
+// grown is what a backing file has that it did not have before. Writes alone changed it.
+type grown struct{ present, pages blockset }
+
+// grow adds blocks, and pages of blocks that are not present.
+func grow(present, pages *blockset, blocks, more []run) {
+	for _, r := range blocks {
+		present.add(r)
+		pages.remove(pagesOf(r))
+	}
+	for _, r := range more {
+		pages.add(r)
+	}
 }
 
 // touch notes a change. Called with mu held.

@@ -71,6 +71,94 @@ func TestPagesOfPublishedFile(t *testing.T) {
 	check("published again")
 }
 
+// TestFsyncIsShort: fsync after fsync the journal takes what was written and no list of the file's extents, and a power loss leaves all of it.
+func TestFsyncIsShort(t *testing.T) {
+	const blocks = 400
+	a := newWorld(t, 1)
+	want := []byte(strings.Repeat("0123456789abcdef", blocks*blockSize/16))
+	id := a.put(record.Root, "f", string(want))
+	a.publishNow()
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string, length, off int) {
+		t.Helper()
+		p := strings.Repeat(text, length)[:length]
+		mustWrite(t, f, p, int64(off))
+		want = append(want, make([]byte, max(0, off+length-len(want)))...)
+		copy(want[off:], p)
+	}
+	check := func(when string) {
+		t.Helper()
+		if got, err := a.read(id); got != string(want) || err != nil {
+			t.Fatalf("%s: %d bytes are not as they were written, %v", when, len(got), err)
+		}
+	}
+	sync := func() int64 {
+		t.Helper()
+		before := a.journal.Size()
+		if err := f.Sync(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		return a.journal.Size() - before
+	}
+	for n := 0; n < blocks; n += 2 {
+		write("scattered", pageSize, n*blockSize)
+	}
+	a.publishNow()
+	if n := len(f.in.rec.Extents); n < blocks/2 {
+		t.Fatalf("%d extents", n)
+	}
+	write("a", pageSize, 5*blockSize)
+	sync() // of the file itself
+	write("b", pageSize, 7*blockSize)
+	const more = 300 // around the bytes in the journal
+	if first := sync(); first < pageSize+10*more {
+		t.Fatalf("%d bytes say everything", first) // then what follows says nothing
+	}
+	for _, w := range []struct {
+		length, off int
+		journal     int64
+	}{
+		{pageSize, 9 * blockSize, pageSize},
+		{pageSize, 9*blockSize + pageSize, pageSize},
+		{10, 9*blockSize + 100, 10},                              // in a page that is here
+		{10, 9*blockSize + 3*pageSize + 1, blockSize},            // brings the block
+		{2 * blockSize, (blocks+1)*blockSize - 9, 2 * blockSize}, // behind a hole at the end
+		{1, 11*blockSize + 5, blockSize},
+	} {
+		write("x", w.length, w.off)
+		if got := sync(); got > w.journal+more {
+			t.Errorf("%d bytes written at %d: %d into the journal", w.length, w.off, got)
+		}
+	}
+	write("not fsynced", pageSize, 13*blockSize)
+	copy(want[13*blockSize:], "0123456789abcdef"+strings.Repeat("0123456789abcdef", pageSize/16-1))
+	a.crash("boot 2")
+	check("after a power loss")
+	if f, err = a.Open(t.Context(), id, true); err != nil {
+		t.Fatal(err)
+	}
+	write("x", pageSize, 15*blockSize)
+	sync()
+	write("y", pageSize, 17*blockSize)
+	sync()
+	write("z", pageSize, 19*blockSize)
+	sync()
+	if _, err := f.SetAttr(t.Context(), AttrChange{Size: new(uint64(18 * blockSize))}); err != nil {
+		t.Fatal(err)
+	}
+	want = want[:18*blockSize]
+	sync()
+	write("w", pageSize, 3*blockSize)
+	sync()
+	a.crash("boot 3")
+	check("cut, and after another power loss")
+	a.publishNow()
+	check("published")
+}
+
 // TestUnreadablePatchedBlock: a file a patched block of which went bad is not published; all others are.
 func TestUnreadablePatchedBlock(t *testing.T) {
 	a := newWorld(t, 1)

@@ -151,7 +151,7 @@ func (r *replayer) weigh(p parsed) error {
 	switch p.kind {
 	case itemBoot:
 		r.sameBoot = r.boot != "" && r.boot == string(p.bytes[1])
-	case itemNeeds, itemSynced, itemInodeDone, itemAbsolved:
+	case itemNeeds, itemSynced, itemSyncedMore, itemInodeDone, itemAbsolved:
 		id, err := p.id(1)
 		if err != nil {
 			return err
@@ -225,6 +225,8 @@ func (r *replayer) item(p parsed) error {
 		}
 		r.synced[id] = s
 		return err
+	case itemSyncedMore:
+		return r.syncedMore(id, p)
 	case itemBytes:
 		if in != nil {
 			r.wrote(in, p)
@@ -238,6 +240,26 @@ func (r *replayer) item(p parsed) error {
 			w.small = false
 		}
 	}
+	return nil
+}
+
+// syncedMore takes up a synced more item.
+func (r *replayer) syncedMore(id record.ID, p parsed) error {
+	s, ok := r.synced[id]
+	if !ok {
+		return fmt.Errorf("journal: more of %s was synced, and it never was: %w", id, ErrDamaged)
+	}
+	blocks, err := p.runs(4)
+	if err != nil {
+		return err
+	}
+	pages, err := p.runs(7)
+	if err != nil {
+		return err
+	}
+	grow(&s.present, &s.pages, blocks, pages)
+	s.rec.Size, s.rec.Mtime, s.changes = p.nums[2], int64(p.nums[8]), p.nums[6]
+	r.synced[id] = s
 	return nil
 }
 

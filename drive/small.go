@@ -177,7 +177,7 @@ func (d *Drive) closeBacking(in *inode) error {
 	default: // should power fail before the journal is synced, it never lost its name
 		d.doomed = append(d.doomed, in.id)
 	}
-	in.backing, in.present, in.pages, in.unpublished, in.unsynced = nil, nil, nil, nil, unsynced{}
+	in.backing, in.present, in.pages, in.unpublished, in.unsynced, in.grown = nil, nil, nil, nil, unsynced{}, nil
 	d.owe(in, 0)
 	return err
 }

@@ -114,12 +114,19 @@ func (d *Drive) syncPieces(in *inode) error {
 			}
 			f.bytes(in, b, p.off)
 		}
-		f.synced(in, false)
+		if in.grown != nil {
+			f.syncedMore(in)
+		} else {
+			f.synced(in, false)
+		}
 	}
 	if err := d.log(&f); err != nil {
 		return err
 	}
 	in.unsynced, in.synced = unsynced{}, in.changes
+	if in.backing != nil && !in.isSmall() {
+		in.grown = &grown{}
+	}
 	return nil
 }
 
@@ -149,7 +156,7 @@ func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) 
 	if failed != nil {
 		return false, noSpace(fmt.Errorf("sync: %w", failed))
 	}
-	in.named = true
+	in.named, in.grown = true, nil
 	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) || in.backing != was.backing {
 		return false, nil
 	}
