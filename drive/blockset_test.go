@@ -2,6 +2,7 @@ package drive
 
 import (
 	"maps"
+	"math/rand/v2"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -105,4 +106,39 @@ func TestAddExtents(t *testing.T) {
 			t.Fatalf("%v in %v: %v, want %v", extents, r, got, want)
 		}
 	})
+}
+
+// TestAllocated: the blocks of a file are counted once each, whether they are here, in a feed or both.
+func TestAllocated(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		var present blockset
+		var rec record.Inode
+		var has [100]bool
+		for range rng.IntN(8) {
+			first := rng.Uint64N(90)
+			r := run{first, first + rng.Uint64N(10)}
+			present.add(r)
+			for n := r.first; n < r.end; n++ {
+				has[n] = true
+			}
+		}
+		for at := rng.Uint64N(20); at < 90; at += rng.Uint64N(20) {
+			e := record.Extent{Block: at, Count: 1 + rng.Uint64N(9)}
+			rec.Extents = append(rec.Extents, e)
+			for range e.Count {
+				has[at] = true
+				at++
+			}
+		}
+		var want uint64
+		for _, h := range has {
+			if h {
+				want++
+			}
+		}
+		if got := allocated(&rec, present); got != want {
+			t.Fatalf("%d blocks, not %d: extents %v, present %v", got, want, rec.Extents, present)
+		}
+	}
 }

@@ -57,6 +57,13 @@ func (f *File) Attr(context.Context) (Attr, error) {
 	return f.d.attr(f.in.id)
 }
 
+// Privileged reports whether suid or sgid is set, at less cost than Attr: it is asked at each write.
+func (f *File) Privileged() bool {
+	f.in.mu.RLock()
+	defer f.in.mu.RUnlock()
+	return f.in.rec.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
+}
+
 // SetAttr is Drive.SetAttr on an open, perhaps unlinked, inode.
 func (f *File) SetAttr(ctx context.Context, change AttrChange) (Attr, error) {
 	return f.d.SetAttr(ctx, f.in.id, change)
@@ -131,28 +138,24 @@ func (f *File) writeAt(ctx context.Context, p []byte, off int64, killPriv bool) 
 	}
 }
 
-// Append writes p at the end, atomically against other writers of this node.
-func (f *File) Append(ctx context.Context, p []byte, killPriv bool) (int, error) {
+// Append writes all of p at the end, atomically against other writers of this node, and returns the offset of that.
+func (f *File) Append(ctx context.Context, p []byte, killPriv bool) (int64, error) {
 	for {
 		f.in.mu.RLock()
 		size := f.in.rec.Size
 		f.in.mu.RUnlock()
-		var n int
-		err := f.d.withRoom(ctx, func() (err error) {
-			n, err = f.appendAt(ctx, p, size, killPriv)
-			return err
-		})
+		err := f.d.withRoom(ctx, func() error { return f.appendAt(ctx, p, size, killPriv) })
 		if !errors.Is(err, errMoved) {
-			return n, err
+			return int64(size), err
 		}
 	}
 }
 
 var errMoved = errors.New("the end of the file moved")
 
-func (f *File) appendAt(ctx context.Context, p []byte, size uint64, killPriv bool) (int, error) {
+func (f *File) appendAt(ctx context.Context, p []byte, size uint64, killPriv bool) error {
 	if err := f.d.mayChange(); err != nil {
-		return 0, err
+		return err
 	}
 	in := f.in
 	in.mu.RLock()
@@ -160,21 +163,18 @@ func (f *File) appendAt(ctx context.Context, p []byte, size uint64, killPriv boo
 	in.mu.RUnlock()
 	if len(missing) > 0 {
 		if err := f.d.hydrate(ctx, in, missing); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.rec.Size != size || len(f.d.hydration(in, size, size+uint64(len(p)))) > 0 {
-		return 0, errMoved
+		return errMoved
 	}
 	if size > math.MaxInt64-uint64(len(p)) || size+uint64(len(p)) > record.MaxSize {
-		return 0, ErrTooBig
+		return ErrTooBig
 	}
-	if err := f.d.writeLocked(in, p, int64(size), killPriv); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return f.d.writeLocked(in, p, int64(size), killPriv)
 }
 
 // hydration lists the blocks that have to be brought before the bytes from up to to are written: those which the write changes only in part, whose other bytes are

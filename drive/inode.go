@@ -161,20 +161,31 @@ func (d *Drive) attrOf(id record.ID, rec *record.Inode, present blockset, links 
 		Rdev: rec.Rdev, Nlink: uint32(max(links, 0)),
 		Atime: time.Unix(0, rec.Atime), Mtime: time.Unix(0, rec.Mtime), Ctime: time.Unix(0, rec.Ctime), Btime: time.Unix(0, rec.Btime)}
 	if rec.Kind == record.File {
-		blocks := present.count()
-		if len(rec.Extents) == 0 { // as it stands in the view
-			for _, p := range rec.Pages {
-				blocks += p.Blocks
-			}
-		}
-		for _, e := range rec.Extents {
-			for _, m := range present.missing(run{e.Block, e.Block + e.Count}) {
-				blocks += m.end - m.first
-			}
-		}
-		a.Blocks = min(blocks*(blockSize/512), (rec.Size+511)/512)
+		a.Blocks = min(allocated(rec, present)*(blockSize/512), (rec.Size+511)/512)
 	}
 	return a
+}
+
+// allocated counts the blocks of a file that are no holes: those present, and those of its extents.
+func allocated(rec *record.Inode, present blockset) uint64 {
+	blocks := present.count()
+	if len(rec.Extents) == 0 { // as it stands in the view
+		for _, p := range rec.Pages {
+			blocks += p.Blocks
+		}
+	}
+	for _, e := range rec.Extents { // both ascend
+		blocks += e.Count
+		for ; len(present) > 0 && present[0].end <= e.Block; present = present[1:] {
+		}
+		for _, r := range present {
+			if r.first >= e.Block+e.Count {
+				break
+			}
+			blocks -= min(r.end, e.Block+e.Count) - max(r.first, e.Block)
+		}
+	}
+	return blocks
 }
 
 // Attr returns the attributes of an inode.

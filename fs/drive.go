@@ -61,7 +61,8 @@ type File interface {
 	// Read returns bytes in p, and done is nil, or one byte at least in memory that is the drive's again when done is called.
 	Read(ctx context.Context, p []byte, off int64) (b []byte, done func(), err error)
 	WriteAt(ctx context.Context, p []byte, off int64, killPriv bool) (int, error)
-	Append(ctx context.Context, p []byte, killPriv bool) (int, error)
+	Append(ctx context.Context, p []byte, killPriv bool) (at int64, err error)
+	Privileged() bool
 	Allocate(ctx context.Context, mode uint32, off, length int64) error
 	SeekData(ctx context.Context, off int64, hole bool) (int64, error)
 	Sync(ctx context.Context, dataOnly bool) error

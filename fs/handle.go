@@ -99,35 +99,23 @@ func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, sys
 	h.node.begin(h.fresh)
 	defer h.node.end()
 	flags := writing(ctx)
-	kill := flags&flagKill != 0 && h.privileged(ctx)
-	var n int
-	var err error
+	kill := flags&flagKill != 0 && h.file.Privileged()
+	at, err := off, error(nil)
 	if flags&flagAppend == 0 {
-		n, err = h.file.WriteAt(ctx, data, off, kill)
+		_, err = h.file.WriteAt(ctx, data, off, kill)
 	} else {
-		n, err = h.file.Append(ctx, data, kill)
-		if a, e := h.file.Attr(ctx); e != nil || a.Size != uint64(off)+uint64(n) {
-			h.node.tree.queue.add([]drive.Change{{ID: h.node.id}})
-		}
+		at, err = h.file.Append(ctx, data, kill)
+	}
+	if at != off { // the kernel takes the end to be elsewhere
+		h.node.tree.queue.add([]drive.Change{{ID: h.node.id}})
 	}
 	if kill {
 		h.node.tree.queue.modeChanged(h.node.id)
 	}
-	return h.written(n, err)
-}
-
-// privileged says whether the file has suid or sgid.
-func (h *handle) privileged(ctx context.Context) bool {
-	a, err := h.file.Attr(ctx)
-	return err != nil || a.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
-}
-
-// written is the answer to a write of which n bytes are done: some bytes are a success, as for write(2).
-func (h *handle) written(n int, err error) (uint32, syscall.Errno) {
-	if n > 0 {
-		return uint32(n), 0
+	if err != nil {
+		return 0, h.node.errno(err, "write")
 	}
-	return 0, h.node.errno(err, "write")
+	return uint32(len(data)), 0
 }
 
 // Writev is Write of data that go-fuse has in pieces.
@@ -162,7 +150,7 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 	defer h.node.end()
 	kill := killsPriv(ctx)
 	err := h.file.Allocate(ctx, mode, int64(off), int64(size))
-	if err == nil && kill && h.privileged(ctx) {
+	if err == nil && kill && h.file.Privileged() {
 		_, err = h.file.SetAttr(ctx, drive.AttrChange{KillPriv: true})
 		h.node.tree.queue.modeChanged(h.node.id)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"syscall"
 
 	"hyphafs.org/hyphafs/drive"
 	"hyphafs.org/hyphafs/drive/record"
@@ -232,14 +233,23 @@ func (f *file) WriteAt(_ context.Context, p []byte, off int64, killPriv bool) (i
 	return len(p), nil
 }
 
-func (f *file) Append(_ context.Context, p []byte, killPriv bool) (int, error) {
+func (f *file) Append(_ context.Context, p []byte, killPriv bool) (int64, error) {
 	if err := f.lock(true); err != nil {
 		return 0, err
 	}
 	defer f.unlock()
-	f.n.content.write(p, f.n.content.size)
+	at := f.n.content.size
+	f.n.content.write(p, at)
 	f.changed(0, killPriv)
-	return len(p), nil
+	return at, nil
+}
+
+func (f *file) Privileged() bool {
+	if err := f.lock(false); err != nil {
+		return true
+	}
+	defer f.unlock()
+	return f.n.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0
 }
 
 // changed follows a change of content that reaches up to end.
