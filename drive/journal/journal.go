@@ -42,6 +42,7 @@ type Journal struct {
 	size   int64
 	ready  int64 // length of the file
 	broken error
+	over   bool   // another one has taken its place
 	room   []byte // for the next frame
 
 	syncing sync.Mutex // one fsync at a time; taken before mu
@@ -187,15 +188,19 @@ func (j *Journal) Sync() error {
 		return nil
 	}
 	j.mu.Lock()
-	reached, broken := j.size, j.broken
+	reached, over, broken := j.size, j.over, j.broken
 	j.mu.Unlock()
+	if over {
+		return nil
+	}
 	if broken != nil { // a sync that succeeds behind one that failed says nothing
 		return broken
 	}
-	if err := j.file.Sync(); err != nil {
-		j.mu.Lock()
+	err := j.file.Sync()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil && !j.over {
 		j.broken = fmt.Errorf("sync the journal: %w", err) // what the disk holds is unknown from here on
-		j.mu.Unlock()
 		return j.broken
 	}
 	j.synced = reached
@@ -216,10 +221,11 @@ func (j *Journal) Size() int64 {
 	return j.size
 }
 
-// Discard frees the bytes of a journal that another one took the place of. Whoever still syncs it syncs nothing.
+// Discard frees the bytes of a journal that another one took the place of, in which all that this one says is durable: who still syncs it has nothing to wait for. It takes no more.
 func (j *Journal) Discard() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.over = true
 	if j.broken == nil {
 		j.broken = errors.New("the journal was replaced")
 	}

@@ -158,3 +158,23 @@ func TestSyncThatFails(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestSyncOfOneReplaced: who comes to sync when another journal has it all has nothing to wait for, even if the disk had failed this one, or its file is closed by now.
+func TestSyncOfOneReplaced(t *testing.T) {
+	f := &forgetful{File: file(t, hypercore.NewMemory()), fail: true}
+	j, _ := reopen(t, f, "a")
+	if err := j.Append([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sync(); err == nil {
+		t.Error("synced although the disk failed")
+	}
+	j.Discard()
+	f.fail = true
+	if err := j.Sync(); err != nil || !f.fail {
+		t.Errorf("%v, asked the disk %v", err, !f.fail)
+	}
+	if err := j.Append([]byte("two")); err == nil {
+		t.Error("it took more")
+	}
+}
