@@ -302,7 +302,6 @@ func (d *Drive) resize(in *inode, size uint64) error {
 
 // cutBlocks makes blocks a hole. Called with in.mu held.
 func (in *inode) cutBlocks(r run) {
-	in.grown = nil
 	in.present.remove(r)
 	in.pages.remove(pagesOf(r))
 	in.unpublished.remove(r)

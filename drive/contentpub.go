@@ -164,7 +164,7 @@ func (p *pieces) place(c *candidate, blocks []record.Extent) {
 	in := c.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.grown, in.rec.Extents = nil, addBut(in.rec.Extents, extents, in.heldNot)
+	in.rec.Extents = addBut(in.rec.Extents, extents, in.heldNot)
 	if c.ready {
 		c.rec.Extents = addBut(c.rec.Extents, extents, c.present.missing)
 	}

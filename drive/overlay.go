@@ -42,7 +42,7 @@ type inode struct {
 	unsynced    unsynced // what of backing is not durable
 	named       bool     // backing's name is
 	synced      uint64   // changes, when it was last fsynced
-	grown       *grown   // since the journal's last synced item of it; nil if the next one has to say everything
+	grown       *grown   // since the journal's last synced item of it; nil if the next one has to say everything, as behind any other item that says what it is
 	lost        bool     // an fsync of backing failed: what the disk has may not be what was written, and a later fsync would not tell
 	owed        int64    // its part of Drive.owed
 	unread      bool     // what it needs to be published could not be read: others are tried first

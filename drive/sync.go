@@ -156,7 +156,7 @@ func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) 
 	if failed != nil {
 		return false, noSpace(fmt.Errorf("sync: %w", failed))
 	}
-	in.named, in.grown = true, nil
+	in.named = true
 	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) || in.backing != was.backing {
 		return false, nil
 	}
