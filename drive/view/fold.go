@@ -192,6 +192,9 @@ func (f *fold) entry(e Entry) error {
 		if err != nil {
 			return err
 		}
+		if k.ID == record.Root && (n.Kind != record.Dir || n.Removed) {
+			return fmt.Errorf("the root, of kind %d, removed %v: %w", n.Kind, n.Removed, record.ErrInvalid)
+		}
 		f.clock.saw(n.Stamp)
 		return f.takeInode(k.ID, version, n)
 	default:

@@ -227,9 +227,15 @@ func TestBadRecordsAreSkipped(t *testing.T) {
 	a.entries = append(a.entries, view.Entry{Seq: 3, Key: record.InodeKey(record.ID{2}), Value: []byte("not sealed")}, view.Entry{Seq: 4, Key: "table", Value: []byte("{}")})
 	a.dirent(t, record.Root, record.Dirent{Name: "good", Inode: record.ID{7}, Kind: record.File, Stamp: stamp(1)})
 	a.inode(t, record.ID{7}, record.Inode{Kind: record.File, Stamp: stamp(1)})
+	root := a.inode(t, record.Root, record.Inode{Kind: record.Dir, Mode: 0o700, Stamp: stamp(2)})
+	a.inode(t, record.Root, record.Inode{Kind: record.File, Stamp: stamp(3), Replaces: []record.Version{root}})
+	a.inode(t, record.Root, record.Inode{Kind: record.Dir, Removed: true, Stamp: stamp(4), Replaces: []record.Version{root}})
 	v := foldAll(t, a)
-	if got := names(t, v, record.Root); got != "good" || v.Skipped() != 3 {
+	if got := names(t, v, record.Root); got != "good" || v.Skipped() != 5 {
 		t.Errorf("%q, %d skipped", got, v.Skipped())
+	}
+	if s, err := v.Inode(record.Root); err != nil || s.Kind != record.Dir || s.Mode != 0o700 {
+		t.Errorf("root %+v, %v", s, err)
 	}
 	if n, err := v.Position(a.feed); n != uint64(len(a.entries)+1) || err != nil {
 		t.Errorf("position %d %v", n, err)
