@@ -11,7 +11,7 @@ import (
 // syncJournal makes every change so far durable. The files that were renamed over others go first: the frame of such a rename counts only
 // together with their bytes (itemNeeds).
 func (d *Drive) syncJournal() error {
-	if d.journal == nil {
+	if d.cfg.Work == nil {
 		return nil
 	}
 	if err := d.syncPromised(); err != nil {

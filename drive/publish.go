@@ -49,7 +49,7 @@ func (d *Drive) publish(ctx context.Context, all bool) error {
 	d.publishing.Lock()
 	defer d.publishing.Unlock()
 	for {
-		if !d.writable.Load() || d.journal == nil || d.held() {
+		if !d.writable.Load() || d.cfg.Work == nil || d.held() {
 			return nil
 		}
 		d.pace.look(d.cfg.Now())
