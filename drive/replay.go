@@ -66,6 +66,7 @@ func (s syncedState) without(r run) syncedState {
 // written is what the journal holds of a file's bytes: all of a small file's, else what was fsynced since its backing file was.
 type written struct {
 	small  bool
+	whole  bool    // it began as a small file: what is not in the pieces is zeros, whatever a file of that name has, which may be an older one
 	pieces []patch // in order
 }
 
@@ -237,7 +238,7 @@ func (r *replayer) item(p parsed) error {
 		}
 		r.synced[id] = syncedState{rec: in.rec, present: slices.Clone(in.present)}
 		if w := r.written[id]; w != nil {
-			w.small = false
+			w.small, w.whole = false, true
 		}
 	}
 	return nil
@@ -537,6 +538,11 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 		in.cutBlocks(run{blocksOf(in.rec.Size), 1 << 62})
 	}
 	if w := r.written[in.id]; w != nil && (!r.sameBoot || lost) {
+		if w.whole && !r.sameBoot {
+			if err := backing.Truncate(0); err != nil {
+				return err
+			}
+		}
 		if err := w.apply(backing, in.rec.Size); err != nil {
 			return err
 		}

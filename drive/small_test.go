@@ -81,6 +81,28 @@ func TestSyncedPiecesSurvive(t *testing.T) {
 	}
 }
 
+// TestSpilledFileOverAnOlderOne: a power loss may bring back a backing file that was removed, under the name of the one that a small file's bytes were moved into. None of its bytes are seen.
+func TestSpilledFileOverAnOlderOne(t *testing.T) {
+	a := newWorld(t, 1)
+	id := a.put(record.Root, "f", "")
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, "behind a hole", 10)
+	mustWrite(t, f, "large", smallSize)
+	if f.in.isSmall() {
+		t.Fatal("the file is small")
+	}
+	if _, err := f.in.backing.WriteAt([]byte(strings.Repeat("old", 50)), 0); err != nil {
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	if got, err := a.read(id); got != strings.Repeat("\x00", 10)+"behind a hole" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // what an fsync left of a file before it had bytes in the journal says nothing any more when those bytes are taken away again: by a hole, or cut off and grown again.
 func TestSmallFileBecomesAHole(t *testing.T) {
 	for what, empty := range map[string]func(f *File) error{
