@@ -190,6 +190,7 @@ func TestMakeStore(t *testing.T) {
 	write(desktop, "folder/small", "a few bytes\n", 1)
 	write(desktop, "folder/below/large", "more than one block of bytes\n", 5000)
 	write(desktop, "both", "as it was\n", 1)
+	write(desktop, "changed", "changed here and there\n", 8000)
 	if err := errors.Join(os.Truncate(at(desktop, "folder/below/large"), 1<<20), os.Symlink("folder/small", at(desktop, "symlink")),
 		os.Link(at(desktop, "folder/small"), at(desktop, "hard link")), syscall.Mkfifo(at(desktop, "fifo"), 0o600),
 		syscall.Setxattr(at(desktop, "both"), "user.note", []byte("kept"), 0)); err != nil {
@@ -223,6 +224,7 @@ func TestMakeStore(t *testing.T) {
 	}
 	write(desktop, "folder/small", "changed and not published\n", 1)
 	write(desktop, "folder/unpublished", "not published and larger than a block\n", 2500)
+	fsyncs(t, at(desktop, "changed"))
 	if s := desktop.status(); s.Unpublished.Files == 0 || s.Conflicts == 0 {
 		t.Fatalf("the store is to have conflicts and unpublished files: %+v", s)
 	}
@@ -237,6 +239,27 @@ func TestMakeStore(t *testing.T) {
 	}
 	desktop.mount()
 	if err := os.WriteFile(store+".txt", []byte(listing(t, desktop)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fsyncs changes some pages of a file, and makes each of them durable.
+func fsyncs(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []int64{1, 20, 21, 40} {
+		text := fmt.Appendf(nil, "page %d ", page)
+		if _, err := f.WriteAt(bytes.Repeat(text, 4096/len(text)+1)[:4096], page*4096); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -98,8 +98,8 @@ func (d Dir) Abandon() {
 	}
 }
 
-// version is the format of the whole state directory: 2 since the journal speaks of pages of 4 KiB.
-const version = 2
+// version is the format of the whole state directory: 2 since the journal speaks of pages of 4 KiB, 3 since an fsync may tell it only what was added since the last one.
+const version = 3
 
 // Config reads what the node remembers: ErrNoNode if there is none, ErrNewer if the directory has a format of later, ErrDamaged if it cannot be understood.
 func (d Dir) Config() (Config, error) {

@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -103,7 +104,7 @@ func TestConfigRefusesDamage(t *testing.T) {
 
 func TestConfigOfLater(t *testing.T) {
 	d := made(t)
-	if err := os.WriteFile(filepath.Join(string(d), "config.json"), []byte(`{"version":3,"domain":"x","role":"sign-in"}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(string(d), "config.json"), fmt.Appendf(nil, `{"version":%d,"domain":"x","role":"sign-in"}`, version+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Config(); !errors.Is(err, ErrNewer) || errors.Is(err, ErrDamaged) {
