@@ -113,6 +113,11 @@ func busyJournal(t testing.TB) [][]byte {
 		_, err = f.WriteAt(ctx, make([]byte, 200_000), 70_000, true)
 		ok(err)
 		ok(f.Sync(ctx, false))
+		for off := range int64(2) { // the second says only what was added
+			_, err = f.WriteAt(ctx, []byte("more"), 300_000+off*100_000, true)
+			ok(err)
+			ok(f.Sync(ctx, false))
+		}
 		size := uint64(100_000)
 		_, err = f.SetAttr(ctx, AttrChange{Size: &size})
 		ok(err)
