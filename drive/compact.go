@@ -31,7 +31,14 @@ func (d *Drive) compactIfDue() error {
 	return nil // it has to wait
 }
 
-// live is about how many bytes a new journal would have. Called with mu held.
+// Waiting is about how many bytes of memory that takes which is not published.
+func (d *Drive) Waiting() int64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.live()
+}
+
+// live is about how many bytes a new journal would have, and the overlay takes in memory. Called with mu held.
 func (d *Drive) live() int64 {
 	return int64(len(d.overlay.inodes)+d.overlay.count)*512 + d.small.Load()
 }

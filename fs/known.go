@@ -8,8 +8,8 @@ import (
 // What an inode that the kernel knows takes here is some 700 bytes (go-fuse's node, its tables and its name), and the kernel gives one up only when it needs the
 // memory itself.
 const (
-	mostListed = 100_000 // references to inodes up to which a listing brings more of them
-	mostKnown  = 200_000 // references beyond which the kernel is asked to give the oldest up
+	mostListed = 80_000  // references to inodes up to which a listing brings more of them
+	mostKnown  = 100_000 // references beyond which the kernel is asked to give the oldest up
 	pruneBatch = 10_000  // inodes that it is asked for at once
 )
 

@@ -29,10 +29,6 @@ import (
 // closeTime is how long a node that ends waits for open files and for what is not published yet.
 const closeTime = 30 * time.Second
 
-// memoryLimit is where the garbage collector starts to work harder, in bytes: well below the 300 MiB a node may take, since the
-// pages of the view's file are counted there too.
-const memoryLimit = 160 << 20
-
 // Teller hears what a node has to say to the person who started it, from one goroutine.
 type Teller interface {
 	Say(line string)

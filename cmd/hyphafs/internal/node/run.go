@@ -80,6 +80,7 @@ func (n *Node) start(ctx context.Context) (failed <-chan error, err error) {
 		})
 	}
 	part("drive", n.drive.Run)
+	part("memory", n.limitMemory)
 	if err := n.connect(alive, part); err != nil {
 		return nil, err
 	}
