@@ -207,14 +207,20 @@ func (t *txn) Put(key, value []byte) error {
 	if !t.b.Writable() {
 		return view.ErrReadOnly
 	}
-	return t.b.Put(bytes.Clone(key), bytes.Clone(value))
+	if err := t.b.Put(bytes.Clone(key), bytes.Clone(value)); err != nil {
+		return err
+	}
+	return t.read(pageSize) // which it looked for
 }
 
 func (t *txn) Delete(key []byte) error {
 	if !t.b.Writable() {
 		return view.ErrReadOnly
 	}
-	return t.b.Delete(key)
+	if err := t.b.Delete(key); err != nil {
+		return err
+	}
+	return t.read(pageSize)
 }
 
 func (t *txn) Scan(prefix, from []byte, fn func(key, value []byte) (bool, error)) error {
