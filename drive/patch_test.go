@@ -8,45 +8,67 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
+// mirrored is an open file, published before, and what it has to hold.
+type mirrored struct {
+	*File
+	a    *world
+	id   record.ID
+	want []byte
+}
+
+func mirror(a *world, text string) *mirrored {
+	a.t.Helper()
+	m := &mirrored{a: a, id: a.put(record.Root, "f", text), want: []byte(text)}
+	a.publishNow()
+	m.open()
+	return m
+}
+
+// open opens the file again, after a crash.
+func (m *mirrored) open() {
+	m.a.t.Helper()
+	f, err := m.a.Open(m.a.t.Context(), m.id, true)
+	if err != nil {
+		m.a.t.Fatal(err)
+	}
+	m.File = f
+}
+
+// write writes text, repeated up to length bytes, at off.
+func (m *mirrored) write(text string, length, off int) {
+	m.a.t.Helper()
+	p := strings.Repeat(text, length)[:length]
+	mustWrite(m.a.t, m.File, p, int64(off))
+	m.want = append(m.want, make([]byte, max(0, off+length-len(m.want)))...)
+	copy(m.want[off:], p)
+}
+
+func (m *mirrored) check(when string) {
+	m.a.t.Helper()
+	if got, err := m.a.read(m.id); got != string(m.want) || err != nil {
+		m.a.t.Fatalf("%s: %d bytes are not as they were written, %v", when, len(got), err)
+	}
+}
+
 // TestPagesOfPublishedFile: whole pages written into a large published file are all that is kept of it here, whatever is read, published or killed meanwhile.
 func TestPagesOfPublishedFile(t *testing.T) {
 	a := newWorld(t, 1)
-	want := []byte(strings.Repeat("0123456789abcdef", 20_000)) // 320,000 bytes, 4.9 blocks
-	id := a.put(record.Root, "f", string(want))
-	a.publishNow()
-	f, err := a.Open(t.Context(), id, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(text string, length, off int) {
-		t.Helper()
-		p := strings.Repeat(text, length)[:length]
-		mustWrite(t, f, p, int64(off))
-		copy(want[off:], p)
-	}
-	check := func(when string) {
-		t.Helper()
-		if got, err := a.read(id); got != string(want) || err != nil {
-			t.Fatalf("%s: %d bytes are not as they were written, %v", when, len(got), err)
-		}
-	}
-	write("one", pageSize, 3*pageSize)
-	write("two", 2*pageSize, 15*pageSize)                  // the end of a block and the begin of the next
-	write("end", len(want)-78*pageSize, 78*pageSize)       // half a page at the end of the file
-	write("in a page that is here", 100, 3*pageSize+1_000) // needs no block either
+	f := mirror(a, strings.Repeat("0123456789abcdef", 20_000)) // 320,000 bytes, 4.9 blocks
+	f.write("one", pageSize, 3*pageSize)
+	f.write("two", 2*pageSize, 15*pageSize)                  // the end of a block and the begin of the next
+	f.write("end", len(f.want)-78*pageSize, 78*pageSize)     // half a page at the end of the file
+	f.write("in a page that is here", 100, 3*pageSize+1_000) // needs no block either
 	if f.in.present != nil || f.in.pages.count() != 4 {
 		t.Errorf("blocks %v, pages %v", f.in.present, f.in.pages)
 	}
-	check("written")
+	f.check("written")
 	if err := f.Sync(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	write("later", pageSize, 70*pageSize)
+	f.write("later", pageSize, 70*pageSize)
 	a.crash("boot 1")
-	check("killed")
-	if f, err = a.Open(t.Context(), id, true); err != nil {
-		t.Fatal(err)
-	}
+	f.check("killed")
+	f.open()
 	if f.in.present != nil || f.in.pages.count() != 5 {
 		t.Errorf("blocks %v, pages %v", f.in.present, f.in.pages)
 	}
@@ -55,46 +77,27 @@ func TestPagesOfPublishedFile(t *testing.T) {
 	if n := a.bytes.Len() - before; n != 3 || f.in.pages != nil {
 		t.Errorf("%d blocks published, not the 3 that changed; pages %v", n, f.in.pages)
 	}
-	check("published")
-	write("again", pageSize, 4*pageSize) // onto what was published
-	write("half", 10, 200_001)           // this one brings its block
+	f.check("published")
+	f.write("again", pageSize, 4*pageSize) // onto what was published
+	f.write("half", 10, 200_001)           // this one brings its block
 	if f.in.present.count() != 1 {
 		t.Errorf("blocks %v, pages %v", f.in.present, f.in.pages)
 	}
-	check("after a block was brought")
+	f.check("after a block was brought")
 	if err := f.Sync(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	a.crash("boot 2")
-	check("after a power loss")
+	f.check("after a power loss")
 	a.publishNow()
-	check("published again")
+	f.check("published again")
 }
 
 // TestFsyncIsShort: fsync after fsync the journal takes what was written and no list of the file's extents, and a power loss leaves all of it.
 func TestFsyncIsShort(t *testing.T) {
 	const blocks = 400
 	a := newWorld(t, 1)
-	want := []byte(strings.Repeat("0123456789abcdef", blocks*blockSize/16))
-	id := a.put(record.Root, "f", string(want))
-	a.publishNow()
-	f, err := a.Open(t.Context(), id, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(text string, length, off int) {
-		t.Helper()
-		p := strings.Repeat(text, length)[:length]
-		mustWrite(t, f, p, int64(off))
-		want = append(want, make([]byte, max(0, off+length-len(want)))...)
-		copy(want[off:], p)
-	}
-	check := func(when string) {
-		t.Helper()
-		if got, err := a.read(id); got != string(want) || err != nil {
-			t.Fatalf("%s: %d bytes are not as they were written, %v", when, len(got), err)
-		}
-	}
+	f := mirror(a, strings.Repeat("0123456789abcdef", blocks*blockSize/16))
 	sync := func() int64 {
 		t.Helper()
 		before := a.journal.Size()
@@ -104,15 +107,15 @@ func TestFsyncIsShort(t *testing.T) {
 		return a.journal.Size() - before
 	}
 	for n := 0; n < blocks; n += 2 {
-		write("scattered", pageSize, n*blockSize)
+		f.write("scattered", pageSize, n*blockSize)
 	}
 	a.publishNow()
 	if n := len(f.in.rec.Extents); n < blocks/2 {
 		t.Fatalf("%d extents", n)
 	}
-	write("a", pageSize, 5*blockSize)
+	f.write("a", pageSize, 5*blockSize)
 	sync() // of the file itself
-	write("b", pageSize, 7*blockSize)
+	f.write("b", pageSize, 7*blockSize)
 	const more = 300 // around the bytes in the journal
 	if first := sync(); first < pageSize+10*more {
 		t.Fatalf("%d bytes say everything", first) // then what follows says nothing
@@ -128,35 +131,33 @@ func TestFsyncIsShort(t *testing.T) {
 		{2 * blockSize, (blocks+1)*blockSize - 9, 2 * blockSize}, // behind a hole at the end
 		{1, 11*blockSize + 5, blockSize},
 	} {
-		write("x", w.length, w.off)
+		f.write("x", w.length, w.off)
 		if got := sync(); got > w.journal+more {
 			t.Errorf("%d bytes written at %d: %d into the journal", w.length, w.off, got)
 		}
 	}
-	write("not fsynced", pageSize, 13*blockSize)
-	copy(want[13*blockSize:], "0123456789abcdef"+strings.Repeat("0123456789abcdef", pageSize/16-1))
+	f.write("not fsynced", pageSize, 13*blockSize)
+	copy(f.want[13*blockSize:], "0123456789abcdef"+strings.Repeat("0123456789abcdef", pageSize/16-1))
 	a.crash("boot 2")
-	check("after a power loss")
-	if f, err = a.Open(t.Context(), id, true); err != nil {
-		t.Fatal(err)
-	}
-	write("x", pageSize, 15*blockSize)
+	f.check("after a power loss")
+	f.open()
+	f.write("x", pageSize, 15*blockSize)
 	sync()
-	write("y", pageSize, 17*blockSize)
+	f.write("y", pageSize, 17*blockSize)
 	sync()
-	write("z", pageSize, 19*blockSize)
+	f.write("z", pageSize, 19*blockSize)
 	sync()
 	if _, err := f.SetAttr(t.Context(), AttrChange{Size: new(uint64(18 * blockSize))}); err != nil {
 		t.Fatal(err)
 	}
-	want = want[:18*blockSize]
+	f.want = f.want[:18*blockSize]
 	sync()
-	write("w", pageSize, 3*blockSize)
+	f.write("w", pageSize, 3*blockSize)
 	sync()
 	a.crash("boot 3")
-	check("cut, and after another power loss")
+	f.check("cut, and after another power loss")
 	a.publishNow()
-	check("published")
+	f.check("published")
 }
 
 // TestUnreadablePatchedBlock: a file a patched block of which went bad is not published; all others are.

@@ -12,7 +12,7 @@ import (
 	"hyphafs.org/hyphafs/drive/record"
 )
 
-func mustWrite(t *testing.T, f *File, s string, off int64) {
+func mustWrite(t testing.TB, f *File, s string, off int64) {
 	t.Helper()
 	if _, err := f.WriteAt(t.Context(), []byte(s), off, true); err != nil {
 		t.Fatal(err)
