@@ -210,7 +210,7 @@ func (t *txn) Put(key, value []byte) error {
 	if err := t.b.Put(bytes.Clone(key), bytes.Clone(value)); err != nil {
 		return err
 	}
-	return t.read(pageSize) // which it looked for
+	return t.read(pageSize) // its place was looked for
 }
 
 func (t *txn) Delete(key []byte) error {

@@ -37,13 +37,13 @@ type Journal struct {
 	key  [32]byte
 	name string
 
-	mu     sync.Mutex // guards what follows; held over a write, not over a sync
-	frames uint64
-	size   int64
-	ready  int64 // length of the file
-	broken error
-	over   bool   // another one has taken its place
-	room   []byte // for the next frame
+	mu       sync.Mutex // guards what follows; held over a write, not over a sync
+	frames   uint64
+	size     int64
+	ready    int64 // length of the file
+	broken   error
+	replaced bool   // by another one, which has all of it
+	room     []byte // for the next frame
 
 	syncing sync.Mutex // one fsync at a time; taken before mu
 	synced  int64      // bytes that are durable; guarded by syncing
@@ -188,9 +188,9 @@ func (j *Journal) Sync() error {
 		return nil
 	}
 	j.mu.Lock()
-	reached, over, broken := j.size, j.over, j.broken
+	reached, replaced, broken := j.size, j.replaced, j.broken
 	j.mu.Unlock()
-	if over {
+	if replaced {
 		return nil
 	}
 	if broken != nil { // a sync that succeeds behind one that failed says nothing
@@ -199,7 +199,7 @@ func (j *Journal) Sync() error {
 	err := j.file.Sync()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err != nil && !j.over {
+	if err != nil && !j.replaced {
 		j.broken = fmt.Errorf("sync the journal: %w", err) // what the disk holds is unknown from here on
 		return j.broken
 	}
@@ -225,7 +225,7 @@ func (j *Journal) Size() int64 {
 func (j *Journal) Discard() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.over = true
+	j.replaced = true
 	if j.broken == nil {
 		j.broken = errors.New("the journal was replaced")
 	}
