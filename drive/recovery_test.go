@@ -290,12 +290,81 @@ func (w watched) Truncate(size int64) error { return w.look(w.File.Truncate(size
 
 // The length of a backing file tells a replay whether it was cut. So a replay that is cut off by another loss of power while it puts in what the journal has must leave one that tells the same.
 func TestReplayKeepsTheLength(t *testing.T) {
-	w := &written{pieces: []patch{{0, []byte(strings.Repeat("a", 70_000))}, {off: 10}, {20, []byte("bbb")}, {38, []byte("cccc")}, {50, []byte("d")}}}
+	w := &written{pieces: []patch{{b: []byte(strings.Repeat("a", 70_000))}, {off: 10, end: 200_000}, {off: 20, b: []byte("bbb")}, {off: 38, b: []byte("cccc")}, {off: 50, b: []byte("d")}}}
 	file := newSmall(new(atomic.Int64), 5)
 	if err := w.apply(watched{file, t, 5, 40}, 40); err != nil {
 		t.Fatal(err)
 	}
 	if want := strings.Repeat("a", 10) + strings.Repeat("\x00", 10) + "bbb" + strings.Repeat("\x00", 15) + "cc"; string(file.b) != want {
 		t.Errorf("%q", file.b)
+	}
+}
+
+// TestHoleBesideWhatWasSynced: a hole takes away what was fsynced there, and nothing of what was fsynced behind it, where the file had grown since the journal last said its size.
+func TestHoleBesideWhatWasSynced(t *testing.T) {
+	a := newWorld(t, 1)
+	id := a.put(record.Root, "f", strings.Repeat("a", blockSize))
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, strings.Repeat("b", 70_000), blockSize)
+	if err := f.Sync(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, "synced", blockSize-3)
+	if err := f.Sync(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Allocate(t.Context(), punchHole|keepSize, 0, blockSize); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.in.backing.WriteAt([]byte("bbb"), blockSize); err != nil { // the disk forgot
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	want := strings.Repeat("\x00", blockSize) + "ced" + strings.Repeat("b", 69_997)
+	if got, err := a.read(id); got != want || err != nil {
+		t.Errorf("%d bytes, %q there, %v", len(got), got[blockSize-3:blockSize+3], err)
+	}
+}
+
+// TestHoleThatTheDiskForgot: a power loss may take back a hole, and leave the journal, which speaks of it. What was there does not show when something is written beside it.
+func TestHoleThatTheDiskForgot(t *testing.T) {
+	for what, sync := range map[string]bool{"behind an fsync of the file": false, "and one in the journal": true} {
+		t.Run(what, func(t *testing.T) {
+			a := newWorld(t, 1)
+			old := strings.Repeat("old", blockSize)
+			id := a.put(record.Root, "f", old)
+			f, err := a.Open(t.Context(), id, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Sync(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			if sync {
+				mustWrite(t, f, "older", 5)
+				if err := f.Sync(t.Context(), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.Allocate(t.Context(), punchHole|keepSize, 0, 2*blockSize); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.in.backing.WriteAt([]byte(old[:2*blockSize]), 0); err != nil { // the disk forgot
+				t.Fatal(err)
+			}
+			a.crash("boot 2")
+			if f, err = a.Open(t.Context(), id, true); err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, f, "new", 10)
+			mustWrite(t, f, "new", blockSize+10)
+			want := strings.Repeat("\x00", 10) + "new" + strings.Repeat("\x00", blockSize-3) + "new" + strings.Repeat("\x00", blockSize-13) + old[2*blockSize:]
+			if got, err := a.read(id); got != want || err != nil {
+				t.Errorf("%d bytes, %q and %q there, %v", len(got), got[:16], got[blockSize:blockSize+16], err)
+			}
+		})
 	}
 }

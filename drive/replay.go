@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
@@ -68,12 +69,34 @@ type written struct {
 	small  bool
 	whole  bool    // it began as a small file: what is not in the pieces is zeros, whatever a file of that name has, which may be an older one
 	pieces []patch // in order
+	end    uint64  // of the piece that reaches farthest, as far as it was not cut off again
 }
 
-// patch puts bytes at an offset, or, without bytes, says that the file was cut there.
+// patch puts bytes at an offset, or, without bytes, zeros up to an end: a hole was made there, or the file cut.
 type patch struct {
 	off uint64
 	b   []byte
+	end uint64
+}
+
+// put notes that bytes were written.
+func (w *written) put(off uint64, b []byte) {
+	w.pieces, w.end = append(w.pieces, patch{off: off, b: b}), max(w.end, off+uint64(len(b)))
+}
+
+// clear notes that there are zeros from off up to end, where bytes were.
+func (w *written) clear(off, end uint64) {
+	switch {
+	case off >= w.end:
+		return
+	case w.small && off == 0 && end >= w.end: // it had no other bytes
+		w.pieces = nil
+	default:
+		w.pieces = append(w.pieces, patch{off: off, end: end})
+	}
+	if end >= w.end {
+		w.end = off
+	}
 }
 
 // apply puts the pieces into file as far as it is to be size bytes long. It makes the file no shorter, and no longer than that: its length says whether it was cut, also
@@ -84,12 +107,8 @@ func (w *written) apply(file hypercore.File, size uint64) error {
 			continue
 		}
 		if p.b == nil {
-			if long, err := file.Size(); err != nil {
+			if err := punch(file, p.off, p.end); err != nil {
 				return err
-			} else if uint64(long) > p.off {
-				if err := file.Punch(int64(p.off), long-int64(p.off)); err != nil {
-					return err
-				}
 			}
 			continue
 		}
@@ -98,6 +117,15 @@ func (w *written) apply(file hypercore.File, size uint64) error {
 		}
 	}
 	return nil
+}
+
+// punch makes a hole from off up to end, as far as the file goes.
+func punch(file hypercore.File, off, end uint64) error {
+	size, err := file.Size()
+	if end = min(end, uint64(size)); err != nil || off >= end {
+		return err
+	}
+	return file.Punch(int64(off), int64(end-off))
 }
 
 // replayer is one replay. The drive is not in use yet: it takes no locks.
@@ -206,7 +234,7 @@ func (r *replayer) item(p parsed) error {
 	case itemCut:
 		if in != nil {
 			in.cutBlocks(p.run())
-			r.cutBytes(in, p.run())
+			r.cutBytes(id, p.run())
 		}
 		if s, ok := r.synced[id]; ok { // what was cut off on purpose does not come back as zeros
 			r.synced[id] = s.without(p.run())
@@ -273,7 +301,7 @@ func (r *replayer) wrote(in *inode, p parsed) {
 	}
 	w.small = p.nums[5] != 0
 	off, b := p.nums[2], p.bytes[3]
-	w.pieces = append(w.pieces, patch{off, b})
+	w.put(off, b)
 	if !w.small {
 		return
 	}
@@ -288,15 +316,11 @@ func (r *replayer) wrote(in *inode, p parsed) {
 	in.unpublished.add(blocks)
 }
 
-// cutBytes takes from the journalled bytes what became a hole. A small file, which has one block, stays one without bytes.
-func (r *replayer) cutBytes(in *inode, cut run) {
-	w := r.written[in.id]
-	switch {
-	case w == nil || cut.first > 0:
-	case w.small:
-		w.pieces = nil
-	case cut.end >= blocksOf(in.rec.Size):
-		delete(r.written, in.id)
+// cutBytes takes from the journalled bytes what became a hole. A small file stays one without bytes.
+func (r *replayer) cutBytes(id record.ID, cut run) {
+	const most = record.MaxSize >> blockShift
+	if w := r.written[id]; w != nil {
+		w.clear(min(cut.first, most)<<blockShift, min(cut.end, most)<<blockShift)
 	}
 }
 
@@ -320,8 +344,8 @@ func (r *replayer) inode(id record.ID, p parsed) error {
 		in = &inode{id: id, first: r.d.cfg.Now()}
 		r.d.overlay.inodes[id] = in
 	}
-	if w := r.written[id]; w != nil && rec.Size < in.rec.Size {
-		w.pieces = append(w.pieces, patch{off: rec.Size})
+	if w := r.written[id]; w != nil {
+		w.clear(rec.Size, math.MaxInt64)
 	}
 	if in.present, err = p.runs(4); err != nil {
 		return err
@@ -527,7 +551,8 @@ func (r *replayer) bytes(in *inode) error {
 }
 
 // fit makes an inode and its backing file as long as each other: as the file is, if the system ran on; else as long as what was synced, or shorter, if the
-// file is shorter than the durable bytes that it had: then it was cut since. The bytes that the journal has go in, if those of the file are in doubt.
+// file is shorter than the durable bytes that it had: then it was cut since. The bytes that the journal has go in, if those of the file are in doubt, and
+// what is then not known to be there is made a hole: the file may have it still, and it would show when something is written beside it.
 func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost bool) error {
 	size, err := backing.Size()
 	if err != nil {
@@ -547,7 +572,15 @@ func (r *replayer) fit(in *inode, backing hypercore.File, durable uint64, lost b
 			return err
 		}
 	}
-	return backing.Truncate(int64(in.rec.Size))
+	if err := backing.Truncate(int64(in.rec.Size)); err != nil || r.sameBoot {
+		return err
+	}
+	for _, gap := range in.held().missing(run{0, blocksOf(in.rec.Size)}) {
+		if err := punch(backing, gap.first<<blockShift, gap.end<<blockShift); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // trim brings the last block of files that end within it, if a feed has it alone, and longer: such a file was cut, and what a power loss left of it says where its
