@@ -88,10 +88,8 @@ func (d *Drive) compact(name string) (err error) {
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	for _, f := range d.wholeOverlay() {
-		if err := j.Append(f.b); err != nil {
-			return errors.Join(noSpace(err), j.Close())
-		}
+	if err := d.writeOverlay(j); err != nil {
+		return errors.Join(noSpace(err), j.Close())
 	}
 	for _, in := range held {
 		if in.backing == nil || !in.dirty || in.gone && in.lost {
@@ -129,32 +127,40 @@ func (d *Drive) compact(name string) (err error) {
 	return nil
 }
 
-// wholeOverlay is everything as frames. Called with mu and every inode's mu held.
-func (d *Drive) wholeOverlay() []*frame {
-	frames := []*frame{{}}
-	next := func() *frame {
-		if f := frames[len(frames)-1]; len(f.b) < 1<<20 {
-			return f
-		}
-		frames = append(frames, &frame{})
-		return frames[len(frames)-1]
-	}
-	frames[0].b = protowire.AppendBytes(protowire.AppendTag(nil, itemBoot, protowire.BytesType), []byte(d.cfg.Work.Boot()))
+// writeOverlay writes everything into j, in frames of a megabyte or a little more. Called with mu and every inode's mu held.
+func (d *Drive) writeOverlay(j *journal.Journal) error {
+	const enough = 1 << 20
+	f := frame{protowire.AppendBytes(protowire.AppendTag(nil, itemBoot, protowire.BytesType), []byte(d.cfg.Work.Boot()))}
 	for _, in := range d.overlay.inodes {
 		in.journalled.Store(false) // in the new one
 		if !in.dirty {
 			continue
 		}
-		f := next()
 		f.inode(in)
 		if !in.isSmall() {
 			f.synced(in, true)
 		}
+		if err := f.writeFrom(j, enough); err != nil {
+			return err
+		}
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
-			next().entry(e)
+			f.entry(e)
+			if err := f.writeFrom(j, enough); err != nil {
+				return err
+			}
 		}
 	}
-	return frames
+	return f.writeFrom(j, 1)
+}
+
+// writeFrom writes the frame and empties it, once it is so many bytes long.
+func (f *frame) writeFrom(j *journal.Journal, size int) error {
+	if len(f.b) < size {
+		return nil
+	}
+	err := j.Append(f.b)
+	f.b = f.b[:0]
+	return err
 }

@@ -18,6 +18,13 @@
 // the view. It never waits for a signature, the trie or a peer; only reading a block that is not here does (Config.ReadTimeout, then ErrUnavailable),
 // and so changing a part of one.
 //
+// # Ids
+//
+// DESIGN 3 has the id of an inode random. The first that a node makes after its start is; of the next ones the first eight bytes, a number, are each one more than of the last
+// (newID). The view is ordered by id: with random ones each file that is made, listed or removed has a page of it to itself, and what a thousand files change is a thousand pages. So
+// what is made together stands together. Ids stay unique, as inode numbers do, which are these eight bytes: that two of a million starts, of a thousand files
+// each, come upon the same ones is less likely than that two of a billion random ones are the same. A relay learns in which order a node made the inodes of one batch, where so far it knew only that of the batches.
+//
 // # Overlay and journal
 //
 // The overlay holds inodes (changed, open, or nameless but known to the kernel) and entries (names made or removed here). Each keeps the versions it is based on:

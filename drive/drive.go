@@ -55,6 +55,7 @@ type Drive struct {
 
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay
+	lastID   record.ID             // that an inode was made with here; zero: none yet
 	renamed  uint64                // how often names changed
 	folds    uint64                // how often the view changed
 	journal  *journal.Journal      // changed only with every inode's mu held as well

@@ -2,6 +2,7 @@ package drive
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -379,11 +380,18 @@ func (d *Drive) isLiveDir(dir record.ID) error {
 	return nil
 }
 
-func (d *Drive) newID() (id record.ID) {
-	if _, err := io.ReadFull(d.cfg.Rand, id[:]); err != nil {
-		panic(err) // crypto/rand does not fail; a test's source must not either
+// newID returns the id whose first eight bytes, a number, are one more than the last one's; the first is random. What is made one after the other stands together in the
+// view then, where random ids have each file change, and each listing read, pages of their own. Called with mu held.
+func (d *Drive) newID() record.ID {
+	id := &d.lastID
+	if *id == (record.ID{}) {
+		if _, err := io.ReadFull(d.cfg.Rand, id[:]); err != nil {
+			panic(err) // crypto/rand does not fail; a test's source must not either
+		}
+		return *id
 	}
-	return id
+	binary.BigEndian.PutUint64(id[:], binary.BigEndian.Uint64(id[:])+1)
+	return *id
 }
 
 // owner says that uid and gid of an inode are this node's.
