@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -403,5 +404,37 @@ func TestPublishInOrder(t *testing.T) {
 		if len(s.Extents) != 1 || s.Extents[0].Seq != first+uint64(i) {
 			t.Errorf("file %d is in %v, the first one in block %d", i, s.Extents, first)
 		}
+	}
+}
+
+// TestPartOfABatch: whoever has the records of a batch as far as they came over finds each name that is listed, and what it stands for.
+func TestPartOfABatch(t *testing.T) {
+	a, b := twoNodes(t)
+	dir := a.mkdir(record.Root, "dir")
+	a.put(dir, "moved", "here before")
+	a.put(dir, "removed", "here before")
+	a.publishNow()
+	exchange(t, a, b)
+	below := a.mkdir(a.mkdir(dir, "new"), "below")
+	for i := range 20 {
+		a.put(below, fmt.Sprint("file ", i), "")
+	}
+	if err := errors.Join(a.Rename(t.Context(), dir, "moved", below, "here", 0), a.Remove(t.Context(), dir, "removed", false)); err != nil {
+		t.Fatal(err)
+	}
+	a.publishNow()
+	to, err := b.feedsGet(a.own.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := to.Len(); seq < a.own.Len(); seq++ {
+		hand(t, a.own, to, seq)
+		if err := b.receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.tree() // looks everything up
+	}
+	if want, got := a.tree(), b.tree(); got != want || !strings.Contains(got, "/dir/new/below/here ") {
+		t.Errorf("have\n%s\nwant\n%s", got, want)
 	}
 }

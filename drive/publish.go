@@ -31,6 +31,7 @@ type candidate struct {
 // cut is one batch of records: a consistent picture of part of the namespace.
 type cut struct {
 	inodes  []*candidate
+	ahead   int // so many of the inodes are before the entries, the others behind
 	entries []*entry
 	changes []uint64 // of each entry when it was picked
 	stamps  []record.Stamp
@@ -392,10 +393,11 @@ func (p *picker) includeGone(e *entry) {
 	}
 }
 
-// cut encodes what was chosen: deletions of inodes, then entries, then inodes, so that a fold on the way never takes a file for orphaned.
+// cut encodes what was chosen: inodes that are new, deletions of inodes, then entries, then the other inodes. So whoever has a part of it finds the inode of each name, and
+// a fold on the way never takes a file for orphaned.
 func (p *picker) cut() *cut {
 	c := &cut{}
-	var live []*candidate
+	var removed, known []*candidate
 	for id, cand := range p.due {
 		in := cand.in
 		switch {
@@ -405,21 +407,27 @@ func (p *picker) cut() *cut {
 			if s, err := p.d.view.Inode(id); cand.partial && err == nil && p.d.unpage(id, &s.Inode) == nil { // who moved it meanwhile gets the bytes that others know
 				cand.rec.Size, cand.rec.Extents, cand.rec.Pages = s.Size, s.Extents, s.Pages
 			}
-			c.inodes = append(c.inodes, cand)
+			removed = append(removed, cand)
 		case in.gone:
 		case in.published || p.named(id):
 			cand.rec.Removed = false // it was, and was moved meanwhile
-			live = append(live, cand)
+			if len(cand.base) > 0 {
+				known = append(known, cand)
+			} else {
+				c.inodes = append(c.inodes, cand)
+			}
 		}
 	}
-	for _, cand := range c.inodes {
+	c.inodes = append(c.inodes, removed...)
+	c.ahead = len(c.inodes)
+	c.inodes = append(c.inodes, known...)
+	for _, cand := range c.inodes[:c.ahead] {
 		p.inode(c, cand)
 	}
 	for e := range p.chosen {
 		p.entry(c, e)
 	}
-	for _, cand := range live {
-		c.inodes = append(c.inodes, cand)
+	for _, cand := range known {
 		p.inode(c, cand)
 	}
 	return c
@@ -478,17 +486,15 @@ func (c *cut) seal(d *Drive) error {
 // each calls fn for every record of the batch with its position.
 func (c *cut) each(inode func(i int, cand *candidate), entry func(i, k int, e *entry)) {
 	i := 0
-	removed := 0
-	for removed < len(c.inodes) && c.inodes[removed].rec.Removed {
-		inode(i, c.inodes[removed])
-		removed++
+	for _, cand := range c.inodes[:c.ahead] {
+		inode(i, cand)
 		i++
 	}
 	for k, e := range c.entries {
 		entry(i, k, e)
 		i++
 	}
-	for _, cand := range c.inodes[removed:] {
+	for _, cand := range c.inodes[c.ahead:] {
 		inode(i, cand)
 		i++
 	}

@@ -135,23 +135,29 @@ func exchange(t testing.TB, a, b *world) {
 					if !f.Has(seq) || to.Has(seq) {
 						continue
 					}
-					p, err := f.Proof(seq, to.Digest(seq), &hypercore.Marks{}, false)
-					if err != nil {
-						t.Fatal(err)
-					}
-					block, err := f.Block(seq)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if err := to.Put(t.Context(), seq, block, p); err != nil {
-						t.Fatal(err)
-					}
+					hand(t, f, to, seq)
 				}
 			}
 			if err := pair[1].receive(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// hand gives a block of one feed to the same feed elsewhere.
+func hand(t testing.TB, from, to *hypercore.Feed, seq uint64) {
+	t.Helper()
+	p, err := from.Proof(seq, to.Digest(seq), &hypercore.Marks{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := from.Block(seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Put(t.Context(), seq, block, p); err != nil {
+		t.Fatal(err)
 	}
 }
 
