@@ -23,7 +23,8 @@
 // DESIGN 3 has the id of an inode random. The first that a node makes after its start is; of the next ones the first eight bytes, a number, are each one more than of the last
 // (newID). The view is ordered by id: with random ones each file that is made, listed or removed has a page of it to itself, and what a thousand files change is a thousand pages. So
 // what is made together stands together. Ids stay unique, as inode numbers do, which are these eight bytes: that two of a million starts, of a thousand files
-// each, come upon the same ones is less likely than that two of a billion random ones are the same. A relay learns in which order a node made the inodes of one batch, where so far it knew only that of the batches.
+// each, come upon the same ones is less likely than that two of a billion random ones are the same. A relay learns in which order a node made the inodes of one batch, where
+// else it knows only that of the batches, and how many came between them that were never published.
 //
 // # Overlay and journal
 //
