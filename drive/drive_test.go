@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
 )
 
@@ -429,28 +428,7 @@ func TestChangesThatAPublishFoldsAreTold(t *testing.T) {
 	a, b := twoNodes(t)
 	b.put(record.Root, "from b", "x")
 	b.publishNow()
-	for _, f := range b.FeedSet().List() {
-		to, err := a.feedsGet(f.Key())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for seq := range f.Len() {
-			if to.Has(seq) {
-				continue
-			}
-			p, err := f.Proof(seq, to.Digest(seq), &hypercore.Marks{}, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			block, err := f.Block(seq)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := to.Put(t.Context(), seq, block, p); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	give(t, b, a)
 	var told []Change
 	a.cfg.Changed = func(cs []Change) { told = append(told, cs...) }
 	a.put(record.Root, "from a", "y")

@@ -126,20 +126,25 @@ func exchange(t testing.TB, a, b *world) {
 	t.Helper()
 	for range 3 { // authorisations bring further feeds
 		for _, pair := range [][2]*world{{a, b}, {b, a}} {
-			for _, f := range pair[0].FeedSet().List() {
-				to, err := pair[1].feedsGet(f.Key())
-				if err != nil {
-					t.Fatal(err)
-				}
-				for seq := range f.Len() {
-					if !f.Has(seq) || to.Has(seq) {
-						continue
-					}
-					hand(t, f, to, seq)
-				}
-			}
+			give(t, pair[0], pair[1])
 			if err := pair[1].receive(t.Context()); err != nil {
 				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// give lets node to have all feeds of from, and folds nothing.
+func give(t testing.TB, from, to *world) {
+	t.Helper()
+	for _, f := range from.FeedSet().List() {
+		theirs, err := to.feedsGet(f.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := range f.Len() {
+			if f.Has(seq) && !theirs.Has(seq) {
+				hand(t, f, theirs, seq)
 			}
 		}
 	}
