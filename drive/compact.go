@@ -140,24 +140,24 @@ func (d *Drive) writeOverlay(j *journal.Journal) error {
 		if !in.isSmall() {
 			f.synced(in, true)
 		}
-		if err := f.writeFrom(j, enough); err != nil {
+		if err := f.writeIf(j, enough); err != nil {
 			return err
 		}
 	}
 	for _, names := range d.overlay.entries {
 		for _, e := range names {
 			f.entry(e)
-			if err := f.writeFrom(j, enough); err != nil {
+			if err := f.writeIf(j, enough); err != nil {
 				return err
 			}
 		}
 	}
-	return f.writeFrom(j, 1)
+	return f.writeIf(j, 1)
 }
 
-// writeFrom writes the frame and empties it, once it is so many bytes long.
-func (f *frame) writeFrom(j *journal.Journal, size int) error {
-	if len(f.b) < size {
+// writeIf writes the frame and empties it, if it is at least so many bytes long.
+func (f *frame) writeIf(j *journal.Journal, bytes int) error {
+	if len(f.b) < bytes {
 		return nil
 	}
 	err := j.Append(f.b)

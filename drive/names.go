@@ -381,7 +381,8 @@ func (d *Drive) isLiveDir(dir record.ID) error {
 }
 
 // newID returns the id whose first eight bytes, a number, are one more than the last one's; the first is random. What is made one after the other stands together in the
-// view then, where random ids have each file change, and each listing read, pages of their own. Called with mu held.
+// view then, where random ids have each file change, and each listing read, pages of their own. It has to be those bytes: package fs takes the inode number from them. Called
+// with mu held.
 func (d *Drive) newID() record.ID {
 	id := &d.lastID
 	if *id == (record.ID{}) {
