@@ -438,3 +438,57 @@ func TestPartOfABatch(t *testing.T) {
 		t.Errorf("have\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestNameBeforeItsInode: one node made something, another one named it anew, and of the first nothing has arrived: no listing has what nobody can open, what is on its way
+// cannot be replaced or removed with its directory, and it is told when it is there.
+func TestNameBeforeItsInode(t *testing.T) {
+	a, b, c := threeNodes(t)
+	id := b.put(b.mkdir(record.Root, "dir"), "in", "of b")
+	b.put(record.Root, "f", "of b")
+	b.publishNow()
+	exchange(t, b, c)
+	to := c.mkdir(record.Root, "to")
+	c.put(to, "here", "of c")
+	c.mv("f", "to/f")
+	c.mv("dir", "to/dir")
+	c.publishNow()
+	of, err := a.feedsGet(c.own.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := of.Len(); seq < c.own.Len(); seq++ {
+		hand(t, c.own, of, seq)
+	}
+	bytes, err := a.feedsGet(c.bytes.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hand(t, c.bytes, bytes, c.bytes.Len()-1)
+	if err := a.receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := a.tree(), "/to/ 755\n/to/here 644 1 \"of c\"\n"; got != want {
+		t.Errorf("shown is\n%s\nwant\n%s", got, want)
+	}
+	a.put(record.Root, "mine", "of a")
+	for _, name := range []string{"f", "dir"} {
+		if _, err := a.Make(t.Context(), to, name, NewInode{Kind: record.File, Mode: 0o644}); !errors.Is(err, ErrExist) {
+			t.Errorf("%s made: %v", name, err)
+		}
+		if err := a.Rename(t.Context(), record.Root, "mine", to, name, 0); err == nil {
+			t.Errorf("%s replaced", name)
+		}
+	}
+	if err := errors.Join(a.Remove(t.Context(), to, "here", false), a.Remove(t.Context(), record.Root, "to", true)); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("removed with what was on its way: %v", err)
+	}
+	var told []Change
+	a.cfg.Changed = func(changes []Change) { told = append(told, changes...) }
+	exchange(t, a, b)
+	if !slices.ContainsFunc(told, func(ch Change) bool { return ch.Dir == to && ch.Name == "f" }) {
+		t.Errorf("told %+v", told)
+	}
+	if got := meet(t, a, b, c); !strings.Contains(got, "/to/f 644 1 \"of b\"\n") || !strings.Contains(got, "/to/dir/in 644 1 \"of b\"\n") || a.path("to", "dir", "in") != id {
+		t.Errorf("after\n%s", got)
+	}
+}

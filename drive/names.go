@@ -86,7 +86,7 @@ func (d *Drive) Lookup(_ context.Context, dir record.ID, name string) (Attr, err
 	return d.attr(f.id)
 }
 
-// ReadDir returns what dir shows, ascending by name. The caller owns the slice.
+// ReadDir returns what dir shows, ascending by name: what Lookup finds. A name that a peer gave to an inode of which nothing has arrived yet is left out. The caller owns the slice.
 func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -105,7 +105,7 @@ func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
 			return nil, err
 		}
 		for _, s := range shown {
-			if names[s.Name] == nil {
+			if names[s.Name] == nil && !s.Awaited {
 				out = append(out, DirEntry{s.Name, s.ID, s.Kind, d.renamed})
 			}
 		}

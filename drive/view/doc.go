@@ -30,6 +30,9 @@
 // What rules 4 and 5 show where no live entry says so is a guest there. An entry keeps its name against a guest; a guest is never merged. What
 // a person does to one goes to the key of its own entry (EntryState.Dir, Stored).
 //
+// A name may arrive before the record of what it names, if several nodes had a part in that: each feed comes over by itself. Everything counts such an entry, but a listing tells that its inode
+// is awaited (EntryState.Awaited), and its owner shows it when it is there.
+//
 // An entry names its inode whether or not the inode's record is a deletion: deletions of inodes keep the whole record, so nothing is lost if
 // the entry was moved meanwhile.
 //

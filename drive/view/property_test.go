@@ -1,6 +1,7 @@
 package view_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -372,6 +373,9 @@ func TestEveryChangeIsTold(t *testing.T) {
 				}
 				for _, e := range es {
 					now[record.Place{Dir: dir, Name: e.Name}] = e.ID
+					if _, err := v.Inode(e.ID); errors.Is(err, view.ErrNotExist) != e.Awaited {
+						rt.Fatalf("%+v: %v\n%s", e, err, h.dump())
+					}
 				}
 			}
 			for p := range now {

@@ -24,6 +24,7 @@ type EntryState struct {
 	Stored   string           // the name in the record; differs from Name for a conflict copy
 	Versions []record.Version // the heads that say so: what a change of this entry replaces
 	Stamp    record.Stamp     // the greatest of theirs; a directory that is moved on needs a greater one (rule 3)
+	Awaited  bool             // of ReadDir: there is no record of the inode yet
 }
 
 // entity is what a key shows: an inode, or several directories that are shown as one.

@@ -26,6 +26,7 @@ const (
 	rowChildren = 's' // of a directory             -> number of entries shown in it
 	rowSubdirs  = 'b' // of a directory             -> number of directories shown in it
 	rowFallen   = 'x' // directory that fell out of a cycle
+	rowAwaited  = 'a' // inode that an entry names and of which no record is here
 	rowWriter   = 'n' // writer feed                -> heads of its description
 	rowKept     = 'c' // inode with several live heads
 	rowShared   = 'm' // directory, token           -> key that shows several entries
@@ -36,7 +37,7 @@ const (
 )
 
 // format numbers the layout of the rows and the rules that fill them: a view of another one is dropped and folded again.
-const format = 4
+const format = 5
 
 // token is a name token as bytes.
 type token [16]byte

@@ -8,7 +8,7 @@ import (
 )
 
 // settle makes what is shown fit the heads that this fold changed: first where every directory stands (rules 3 and 4), then what is shown although
-// it was deleted (rule 5), which depends on what is shown below it.
+// it was deleted (rule 5), which depends on what is shown below it, and last whose records are awaited.
 func (f *fold) settle() error {
 	if err := f.placeDirs(); err != nil {
 		return err
@@ -27,6 +27,15 @@ func (f *fold) settle() error {
 		q.order = q.order[1:]
 		delete(q.waiting, id)
 		if err := q.show(id); err != nil {
+			return err
+		}
+	}
+	for id := range f.ids {
+		h, err := f.inode(id)
+		if err != nil {
+			return err
+		}
+		if err := f.mark(idRow(rowAwaited, id), len(h.heads) == 0); err != nil {
 			return err
 		}
 	}

@@ -304,11 +304,20 @@ func (v *View) Tombstones(dir record.ID, name string) (versions []record.Version
 	return versions, err
 }
 
-// ReadDir returns what dir shows, ascending by name. The caller owns the slice.
+// ReadDir returns what dir shows, ascending by name, and which of it is awaited. The caller owns the slice.
 func (v *View) ReadDir(dir record.ID) (entries []EntryState, err error) {
 	err = v.read(func(t *txn) error {
+		some := false
+		if err := t.tx.Scan([]byte{rowAwaited}, nil, func(_, _ []byte) (bool, error) { some = true; return false, nil }); err != nil {
+			return err
+		}
 		return t.list(dir, false, func(e *entity) error {
 			err := t.complete(e)
+			if err == nil && some {
+				var row []byte
+				row, err = t.tx.Get(idRow(rowAwaited, e.ID))
+				e.Awaited = row != nil
+			}
 			entries = append(entries, e.EntryState)
 			return err
 		})
