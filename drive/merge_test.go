@@ -24,6 +24,16 @@ func threeNodes(t testing.TB) (a, b, c *world) {
 // meet lets all nodes publish and have everything of each other. They must show the same then, and their views say the same.
 func meet(t testing.TB, ws ...*world) string {
 	t.Helper()
+	shown, err := gather(t, ws...)
+	if err != nil {
+		t.Error(err)
+	}
+	return shown
+}
+
+// gather is meet; whether they do is the error.
+func gather(t testing.TB, ws ...*world) (shown string, err error) {
+	t.Helper()
 	for _, w := range ws {
 		w.publishNow()
 	}
@@ -34,23 +44,20 @@ func meet(t testing.TB, ws ...*world) string {
 			}
 		}
 	}
-	want := ws[0].tree()
+	shown = ws[0].tree()
 	sum, err := ws[0].view.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, w := range ws {
-		if got := w.tree(); got != want {
-			t.Errorf("node %d shows\n%s\nnode %d\n%s", w.n, got, ws[0].n, want)
+		if got := w.tree(); got != shown {
+			err = errors.Join(err, fmt.Errorf("node %d shows\n%s\nnode %d\n%s", w.n, got, ws[0].n, shown))
 		}
-		if got, err := w.view.Digest(); err != nil || got != sum {
-			t.Errorf("node %d has another view: %v", w.n, err)
+		if got, err2 := w.view.Digest(); err2 != nil || got != sum {
+			err = errors.Join(err, fmt.Errorf("node %d has another view: %v", w.n, err2))
 		}
-		if err := w.Check(t.Context()); err != nil {
-			t.Errorf("node %d: %v", w.n, err)
+		if err2 := w.Check(t.Context()); err2 != nil {
+			err = errors.Join(err, fmt.Errorf("node %d: %w", w.n, err2))
 		}
 	}
-	return want
+	return shown, err
 }
 
 // path finds an inode by names.
@@ -234,6 +241,32 @@ func TestDeleteAgainstMoveOfFile(t *testing.T) {
 				t.Errorf("shown\n%swant\n%s", got, want)
 			}
 		})
+	}
+}
+
+// TestRevivedUnderAnotherRemoval: a directory that was removed here comes back, since a peer put something into it, while another one that had its name in between is removed. It takes new
+// files here as well, although the kernel has known it without a name.
+func TestRevivedUnderAnotherRemoval(t *testing.T) {
+	a, b := twoNodes(t)
+	was := a.mkdir(record.Root, "dir")
+	meet(t, a, b)
+	if err := a.rmdir("dir"); err != nil {
+		t.Fatal(err)
+	}
+	a.publishNow()
+	b.put(was, "file", "of b")
+	b.publishNow()
+	a.mkdir(record.Root, "dir")
+	if err := a.rmdir("dir"); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, a, b)
+	a.publishNow()
+	if _, err := a.Make(t.Context(), was, "more", NewInode{Kind: record.File, Mode: 0o644}); err != nil {
+		t.Error(err)
+	}
+	if got := meet(t, a, b); strings.Count(got, "/file 644 1 \"of b\"") != 1 || strings.Count(got, "/more 644 1 \"\"") != 1 {
+		t.Errorf("after\n%s", got)
 	}
 }
 

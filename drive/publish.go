@@ -585,7 +585,8 @@ func (d *Drive) finish(c *cut, first uint64, folded bool) error {
 	return nil
 }
 
-// uncover tells what the view shows where e, which was dropped, said something else: a deletion or a move that the merge rules decided against. Called with mu held.
+// uncover tells what the view shows where e, which was dropped, said something else: a deletion or a move that the merge rules decided against. What e hid has a name again. Called with mu
+// held.
 func (d *Drive) uncover(e *entry) {
 	said := e.id
 	if e.gone {
@@ -595,4 +596,5 @@ func (d *Drive) uncover(e *entry) {
 		d.notice(Change{ID: e.under, Dir: e.dir, Name: e.name, Was: said})
 	}
 	d.revive(e.id)
+	d.revive(e.under)
 }
