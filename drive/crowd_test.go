@@ -69,6 +69,7 @@ func TestNodesAgree(t *testing.T) {
 		}
 		for _, w := range c.ws {
 			w.stop()
+			w.feeds, w.kv = nil, nil // the test holds the nodes of all its histories
 		}
 		if t.Failed() {
 			rt.Fatal("the nodes differ")
