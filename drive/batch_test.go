@@ -492,3 +492,27 @@ func TestNameBeforeItsInode(t *testing.T) {
 		t.Errorf("after\n%s", got)
 	}
 }
+
+// TestChangedBeforeItsInode: a kill that takes back what had come from peers, but not what was done to it here, leaves that listed.
+func TestChangedBeforeItsInode(t *testing.T) {
+	a, b := twoNodes(t)
+	if err := b.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id := a.put(record.Root, "f", "of a")
+	a.publishNow()
+	exchange(t, a, b)
+	b.mv("f", "g")
+	b.publishNow()
+	b.put(record.Root, "g", "of b")
+	b.crash(b.work.boot)
+	if _, err := b.view.Inode(id); !errors.Is(err, view.ErrNotExist) {
+		t.Fatalf("the record of the inode is still here: %v", err)
+	}
+	if got, want := b.tree(), "/g 644 1 \"of b\"\n"; got != want {
+		t.Errorf("shown is\n%s\nwant\n%s", got, want)
+	}
+	if got := meet(t, a, b); got != "/g 644 1 \"of b\"\n" {
+		t.Errorf("after\n%s", got)
+	}
+}

@@ -105,7 +105,7 @@ func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
 			return nil, err
 		}
 		for _, s := range shown {
-			if names[s.Name] == nil && !s.Awaited {
+			if names[s.Name] == nil && (!s.Awaited || d.overlay.inodes[s.ID] != nil) {
 				out = append(out, DirEntry{s.Name, s.ID, s.Kind, d.renamed})
 			}
 		}
