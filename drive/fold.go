@@ -154,11 +154,11 @@ func (d *Drive) settle(feed hypercore.Key, changes []view.Change) []view.Change 
 			}
 			if e := d.overlay.entry(c.Dir, c.Name); e != nil {
 				d.overlay.account(e, -1)
-				e.under, e.underKind = c.ID, 0
-				if c.ID == e.id {
-					e.underKind = e.kind
+				e.under, e.underAt, e.underKind = c.ID, record.Place{}, 0
+				if c.ID == e.id && feed == d.self {
+					e.underAt, e.underKind = e.place, e.kind
 				} else if s, err := d.view.Lookup(c.Dir, c.Name); err == nil && c.ID != (record.ID{}) {
-					e.underKind = s.Kind
+					e.underAt, e.underKind = record.Place{Dir: s.Dir, Name: s.Stored}, s.Kind
 				}
 				d.overlay.account(e, 1)
 				continue

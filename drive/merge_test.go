@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"hyphafs.org/hyphafs/drive/record"
 )
@@ -241,6 +242,38 @@ func TestDeleteAgainstMoveOfFile(t *testing.T) {
 				t.Errorf("shown\n%swant\n%s", got, want)
 			}
 		})
+	}
+}
+
+// TestRemovedBeforeDirectoriesMeet: what was removed in a directory here does not come back when that is shown as one with a peer's of the same name before the removal is published, under
+// whichever of the two it is asked for: what was written to it then would be lost with it.
+func TestRemovedBeforeDirectoriesMeet(t *testing.T) {
+	a, b := twoNodes(t)
+	ours := a.mkdir(record.Root, "dir")
+	a.put(ours, "f", "of a")
+	a.publishNow()
+	b.now = a.now.Add(time.Hour)
+	b.put(b.mkdir(record.Root, "dir"), "g", "of b")
+	b.publishNow()
+	if err := a.Remove(t.Context(), ours, "f", false); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, a, b)
+	both := a.path("dir")
+	if both == ours {
+		t.Fatal("the directory that was made later does not stand for both")
+	}
+	for _, dir := range []record.ID{ours, both} {
+		if at, err := a.Lookup(t.Context(), dir, "f"); !errors.Is(err, ErrNotExist) {
+			t.Errorf("%s: %+v, %v", dir, at, err)
+		}
+	}
+	if got, want := a.tree(), "/dir/ 755\n/dir/g 644 1 \"of b\"\n"; got != want {
+		t.Errorf("shown is\n%s\nwant\n%s", got, want)
+	}
+	a.put(both, "f", "again")
+	if got, want := meet(t, a, b), "/dir/ 755\n/dir/f 644 1 \"again\"\n/dir/g 644 1 \"of b\"\n"; got != want {
+		t.Errorf("after\n%s\nwant\n%s", got, want)
 	}
 }
 

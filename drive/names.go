@@ -23,7 +23,8 @@ type found struct {
 	base  []record.Version // what a change of the entry replaces
 	stamp record.Stamp
 	entry *entry    // of the overlay, if it says so
-	under record.ID // what the view shows there, and its kind
+	under record.ID // what the view shows there, where the record of that stands, and its kind
+	at    record.Place
 	shown record.Kind
 }
 
@@ -48,7 +49,7 @@ func (d *Drive) lookupInode(dir record.ID, name string) (f found, s view.InodeSt
 // find is lookup; viewed asks the view.
 func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState, error)) (found, error) {
 	if e := d.overlay.entry(dir, name); e != nil {
-		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, shown: e.underKind}
+		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, at: e.underAt, shown: e.underKind}
 		if e.gone {
 			return f, noSuchName(name)
 		}
@@ -59,14 +60,15 @@ func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState,
 		return f, noSuchName(name)
 	}
 	s, err := viewed()
-	if errors.Is(err, view.ErrNotExist) {
+	if errors.Is(err, view.ErrNotExist) || err == nil && d.overlay.isHidden(s) {
 		f.base, err = d.view.Tombstones(dir, name)
 		return f, errors.Join(err, noSuchName(name))
 	}
 	if err != nil {
 		return f, err
 	}
-	return found{id: s.ID, kind: s.Kind, place: record.Place{Dir: s.Dir, Name: s.Stored}, base: s.Versions, stamp: s.Stamp, under: s.ID, shown: s.Kind}, nil
+	at := record.Place{Dir: s.Dir, Name: s.Stored}
+	return found{id: s.ID, kind: s.Kind, place: at, base: s.Versions, stamp: s.Stamp, under: s.ID, at: at, shown: s.Kind}, nil
 }
 
 // Lookup returns the attributes of name in dir.
@@ -105,7 +107,7 @@ func (d *Drive) ReadDir(_ context.Context, dir record.ID) ([]DirEntry, error) {
 			return nil, err
 		}
 		for _, s := range shown {
-			if names[s.Name] == nil && (!s.Awaited || d.overlay.inodes[s.ID] != nil) {
+			if names[s.Name] == nil && !d.overlay.isHidden(s) && (!s.Awaited || d.overlay.inodes[s.ID] != nil) {
 				out = append(out, DirEntry{s.Name, s.ID, s.Kind, d.renamed})
 			}
 		}
@@ -231,7 +233,7 @@ func (c *change) touchDir(id record.ID) error {
 
 // put sets the entry that name in dir is from now on: id, or with gone nothing.
 func (c *change) put(dir record.ID, name string, f found, id record.ID, kind record.Kind, gone bool) *entry {
-	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underKind: f.shown, first: c.now, last: c.now}
+	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underAt: f.at, underKind: f.shown, first: c.now, last: c.now}
 	if f.entry != nil {
 		e.first, e.changes, e.inFlight = f.entry.first, f.entry.changes+1, f.entry.inFlight
 	}

@@ -8,6 +8,7 @@ import (
 
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
+	"hyphafs.org/hyphafs/drive/view"
 )
 
 // inode is an inode that was changed here and not published yet, or that is open, or that lost its last name while the
@@ -91,7 +92,8 @@ type entry struct {
 	stamp       record.Stamp // of what base says, as far as known
 	movedFrom   *record.Place
 	movedTo     *record.Place
-	under       record.ID // what the view shows there; zero for nothing
+	under       record.ID    // what the view shows there; zero for nothing
+	underAt     record.Place // where the record of that stands
 	underKind   record.Kind
 	changes     uint64
 	inFlight    bool // a record of the name, of this entry or of one before it, is being published
@@ -106,11 +108,18 @@ type overlay struct {
 	parents map[record.ID]*entry            // the entry that names a directory made here
 	naming  map[record.ID][]*entry          // the entries of each inode, removed ones among them
 	links   map[record.ID]int               // entries here that name an inode, less those of the view that are hidden
+	hides   map[hidden]int                  // entries here that hide a name of the view
 	subdirs map[record.ID]int               // by directory: those named in it here, less those of the view that are hidden
 }
 
+// hidden is a name of the view that an entry hides. In directories that are shown as one it stands in one of them, and is hidden in all.
+type hidden struct {
+	id record.ID
+	at record.Place
+}
+
 func newOverlay() overlay {
-	return overlay{inodes: map[record.ID]*inode{}, entries: map[record.ID]map[string]*entry{}, parents: map[record.ID]*entry{}, links: map[record.ID]int{}, subdirs: map[record.ID]int{}, naming: map[record.ID][]*entry{}}
+	return overlay{hides: map[hidden]int{}, inodes: map[record.ID]*inode{}, entries: map[record.ID]map[string]*entry{}, parents: map[record.ID]*entry{}, links: map[record.ID]int{}, subdirs: map[record.ID]int{}, naming: map[record.ID][]*entry{}}
 }
 
 func (o *overlay) entry(dir record.ID, name string) *entry { return o.entries[dir][name] }
@@ -165,18 +174,28 @@ func (o *overlay) account(e *entry, by int) {
 	if e.under == (record.ID{}) {
 		return
 	}
-	add(o.links, e.under, -by)
 	if e.underKind == record.Dir {
 		add(o.subdirs, e.dir, -by)
 	}
+	h := hidden{e.under, e.underAt}
+	was := o.hides[h]
+	add(o.hides, h, by)
+	if was == 0 || was+by == 0 { // else another entry hides it as well
+		add(o.links, e.under, -by)
+	}
+}
+
+// isHidden reports whether an entry, of whatever directory, hides what the view shows.
+func (o *overlay) isHidden(s view.EntryState) bool {
+	return o.hides[hidden{s.ID, record.Place{Dir: s.Dir, Name: s.Stored}}] > 0
 }
 
 // add changes a counter; at zero it goes.
-func add(counts map[record.ID]int, id record.ID, by int) {
-	if n := counts[id] + by; n != 0 {
-		counts[id] = n
+func add[K comparable](counts map[K]int, k K, by int) {
+	if n := counts[k] + by; n != 0 {
+		counts[k] = n
 	} else {
-		delete(counts, id)
+		delete(counts, k)
 	}
 }
 

@@ -390,7 +390,7 @@ func (r *replayer) entry(p parsed) error {
 	e := &entry{dir: dir, name: name, id: rec.Inode, kind: rec.Kind, gone: rec.Removed, place: record.Place{Dir: placeDir, Name: rec.Name},
 		base: rec.Replaces, stamp: rec.Stamp, movedFrom: rec.MovedFrom, movedTo: rec.MovedTo, first: now, last: now}
 	if s, err := r.d.view.Lookup(dir, name); err == nil {
-		e.under, e.underKind = s.ID, s.Kind
+		e.under, e.underAt, e.underKind = s.ID, record.Place{Dir: s.Dir, Name: s.Stored}, s.Kind
 	}
 	r.d.overlay.set(e)
 	return nil
