@@ -30,7 +30,8 @@
 //
 // The overlay holds inodes (changed, open, or nameless but known to the kernel) and entries (names made or removed here). Each keeps the versions it is based on:
 // what the person had in front of them when the change began. They become the record's replaces, so a change of a peer that arrives
-// meanwhile is not superseded: the two are merged (package view), and what both changed stays as a kept head or a conflict copy.
+// meanwhile is not superseded: the two are merged (package view), and what both changed stays as a kept head or a conflict copy. Where directories are shown as one, what an entry
+// hides is hidden in all of them; what it names is seen in its own alone until it is published.
 //
 // Every change is one frame of a sealed journal (package journal, items in frame.go), written with one write before anything is seen: a rename is all
 // or nothing, and the end of the process loses nothing.
