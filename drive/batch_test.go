@@ -452,18 +452,8 @@ func TestNameBeforeItsInode(t *testing.T) {
 	c.mv("f", "to/f")
 	c.mv("dir", "to/dir")
 	c.publishNow()
-	of, err := a.feedsGet(c.own.Key())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for seq := of.Len(); seq < c.own.Len(); seq++ {
-		hand(t, c.own, of, seq)
-	}
-	bytes, err := a.feedsGet(c.bytes.Key())
-	if err != nil {
-		t.Fatal(err)
-	}
-	hand(t, c.bytes, bytes, c.bytes.Len()-1)
+	giveFeed(t, c.own, a, c.own.Len())
+	giveFeed(t, c.bytes, a, c.bytes.Len())
 	if err := a.receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}

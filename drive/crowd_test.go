@@ -94,11 +94,7 @@ func (c *crowd) givePart(from, to *world) {
 		if has := theirs.Len(); slices.Contains(logs, f.Key()) && has < until {
 			until = rapid.Uint64Range(has, until).Draw(c.rt, "part")
 		}
-		for seq := range until {
-			if f.Has(seq) && !theirs.Has(seq) {
-				hand(c.t, f, theirs, seq)
-			}
-		}
+		giveFeed(c.t, f, to, until)
 	}
 	if err := to.receive(c.t.Context()); err != nil {
 		c.rt.Fatal(err)

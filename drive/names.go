@@ -17,15 +17,15 @@ import (
 
 // found is what a name means: from the overlay or from the view.
 type found struct {
-	id    record.ID
-	kind  record.Kind
-	place record.Place
-	base  []record.Version // what a change of the entry replaces
-	stamp record.Stamp
-	entry *entry    // of the overlay, if it says so
-	under record.ID // what the view shows there, where the record of that stands, and its kind
-	at    record.Place
-	shown record.Kind
+	id      record.ID
+	kind    record.Kind
+	place   record.Place
+	base    []record.Version // what a change of the entry replaces
+	stamp   record.Stamp
+	entry   *entry    // of the overlay, if it says so
+	under   record.ID // what the view shows there, where the record of that stands, and its kind
+	underAt record.Place
+	shown   record.Kind
 }
 
 // lookup finds name in dir. ErrNotExist comes with place, base and under, for who wants to create it. Called with mu held.
@@ -49,7 +49,7 @@ func (d *Drive) lookupInode(dir record.ID, name string) (f found, s view.InodeSt
 // find is lookup; viewed asks the view.
 func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState, error)) (found, error) {
 	if e := d.overlay.entry(dir, name); e != nil {
-		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, at: e.underAt, shown: e.underKind}
+		f := found{id: e.id, kind: e.kind, place: e.place, base: e.base, stamp: e.stamp, entry: e, under: e.under, underAt: e.underAt, shown: e.underKind}
 		if e.gone {
 			return f, noSuchName(name)
 		}
@@ -68,7 +68,7 @@ func (d *Drive) find(dir record.ID, name string, viewed func() (view.EntryState,
 		return f, err
 	}
 	at := record.Place{Dir: s.Dir, Name: s.Stored}
-	return found{id: s.ID, kind: s.Kind, place: at, base: s.Versions, stamp: s.Stamp, under: s.ID, at: at, shown: s.Kind}, nil
+	return found{id: s.ID, kind: s.Kind, place: at, base: s.Versions, stamp: s.Stamp, under: s.ID, underAt: at, shown: s.Kind}, nil
 }
 
 // Lookup returns the attributes of name in dir.
@@ -233,7 +233,7 @@ func (c *change) touchDir(id record.ID) error {
 
 // put sets the entry that name in dir is from now on: id, or with gone nothing.
 func (c *change) put(dir record.ID, name string, f found, id record.ID, kind record.Kind, gone bool) *entry {
-	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underAt: f.at, underKind: f.shown, first: c.now, last: c.now}
+	e := &entry{dir: dir, name: name, id: id, kind: kind, gone: gone, place: f.place, base: f.base, stamp: f.stamp, under: f.under, underAt: f.underAt, underKind: f.shown, first: c.now, last: c.now}
 	if f.entry != nil {
 		e.first, e.changes, e.inFlight = f.entry.first, f.entry.changes+1, f.entry.inFlight
 	}

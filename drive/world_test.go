@@ -138,14 +138,20 @@ func exchange(t testing.TB, a, b *world) {
 func give(t testing.TB, from, to *world) {
 	t.Helper()
 	for _, f := range from.FeedSet().List() {
-		theirs, err := to.feedsGet(f.Key())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for seq := range f.Len() {
-			if f.Has(seq) && !theirs.Has(seq) {
-				hand(t, f, theirs, seq)
-			}
+		giveFeed(t, f, to, f.Len())
+	}
+}
+
+// giveFeed lets node to have the blocks of f before until.
+func giveFeed(t testing.TB, f *hypercore.Feed, to *world, until uint64) {
+	t.Helper()
+	theirs, err := to.feedsGet(f.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := range until {
+		if f.Has(seq) && !theirs.Has(seq) {
+			hand(t, f, theirs, seq)
 		}
 	}
 }
