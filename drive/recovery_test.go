@@ -241,6 +241,35 @@ func TestFsyncBehindPublish(t *testing.T) {
 	}
 }
 
+// an fsync under way, of what the file was before it grew and was renamed over another, does not take back what the batch that came meanwhile says of it.
+func TestPublishedWhileItIsSynced(t *testing.T) {
+	a, w, id, f := forgetfulWorld(t, strings.Repeat("x", 200_000))
+	a.put(record.Root, "g", "old")
+	w.before = func() {
+		w.before = nil
+		mustWrite(t, f, "more", 200_000)
+		if err := a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0); err != nil {
+			t.Error(err)
+		}
+		failOwn.Store(true)
+		defer failOwn.Store(false)
+		if err := a.Publish(t.Context()); err == nil { // its bytes are in the feed, its record is not
+			t.Error("published")
+		}
+	}
+	if err := f.Sync(t.Context(), false); err != nil || w.before != nil {
+		t.Fatalf("sync: %v", err)
+	}
+	a.crash("boot 2")
+	if _, err := a.Lookup(t.Context(), record.Root, "f"); !errors.Is(err, ErrNotExist) {
+		t.Errorf("the rename: %v", err)
+	}
+	if got, err := a.read(id); got != strings.Repeat("x", 200_000)+"more" || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}
+
 // a published file is cut in the middle of a block and power fails: what it grows by later is zeros, not what the feed still has there.
 func TestCutThenPowerLossThenGrown(t *testing.T) {
 	a := newWorld(t, 1)

@@ -150,13 +150,15 @@ func (in *inode) state() (s syncState) {
 	return s
 }
 
-// logSynced journals that the state was is durable, unless failed says that it is not. It reports false if that is no longer worth saying: the file was published
-// or cut meanwhile. Called with in.mu held.
+// logSynced journals that the state was is durable, unless failed says that it is not, or the journal says more already: of a batch, or because it is a new one. It reports
+// false if that is no longer worth saying: the file was published or cut meanwhile. Called with in.mu held.
 func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) {
 	if failed != nil {
 		return false, noSpace(fmt.Errorf("sync: %w", failed))
 	}
-	in.named = true
+	if in.synced > was.changes {
+		return true, nil
+	}
 	if in.rec.Size < was.size || !slices.Equal(in.base, was.base) || in.backing != was.backing {
 		return false, nil
 	}
@@ -172,6 +174,7 @@ func (d *Drive) logSynced(in *inode, was syncState, failed error) (bool, error) 
 			}
 		}
 	}
+	in.named = true
 	if err := d.log(&was.frame); err != nil {
 		return false, err
 	}
