@@ -173,7 +173,7 @@ func (m *model) verify(s seen, n int, lossless bool) error {
 			clear(grown[min(len(f.versions[to-2].data), len(grown)):])
 			vs = append(slices.Clone(vs), version{op, grown})
 		}
-		if err := holds(vs, data); err != nil {
+		if err := holds(vs, data, lossless && m.excused); err != nil {
 			return fmt.Errorf("inode %s, operations %d to %d, names of %d, versions %d to %d: %w", id, least, most, match, from, to-1, err)
 		}
 	}
@@ -203,8 +203,9 @@ func (m *model) closest(names string, from, to int) string {
 	return text
 }
 
-// holds is nil if data may be what is left of a file that held vs in turn. What was cut off and written again since may be zeros, as on other file systems.
-func holds(vs []version, data []byte) error {
+// holds is nil if data may be what is left of a file that held vs in turn. What was cut off and written again since may be zeros, as on other file systems; with dropped,
+// because the disk dropped what it failed to store, what the file grew by as well.
+func holds(vs []version, data []byte, dropped bool) error {
 	size := false
 	for i, v := range vs {
 		if bytes.Equal(v.data, data) {
@@ -221,7 +222,7 @@ func holds(vs []version, data []byte) error {
 	}
 	for i, b := range data {
 		if !slices.ContainsFunc(vs, func(v version) bool {
-			return i < len(v.data) && v.data[i] == b || b == 0 && i >= len(v.data) && v.op > vs[0].op
+			return i < len(v.data) && v.data[i] == b || b == 0 && i >= len(v.data) && (dropped || v.op > vs[0].op)
 		}) {
 			return fmt.Errorf("byte %d of %d is %#x, which it never was", i, len(data), b)
 		}
