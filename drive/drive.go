@@ -49,9 +49,9 @@ type Drive struct {
 	welcomed bool          // Config.Authorised was told; of the goroutine of Run, and of Open before
 	wake     chan struct{} // something arrived, or is to be told
 
-	publishing sync.Mutex // one Publish or Authorize at a time; taken before folding
-	folding    sync.Mutex // one fold at a time; taken before mu
-	promising  sync.Mutex // one syncPromised at a time; taken before mu, held over fsyncs
+	publishing sync.Mutex   // one Publish or Authorize at a time; taken before folding
+	folding    sync.Mutex   // one fold at a time; taken before mu
+	promising  sync.RWMutex // one syncPromised at a time, or renames that promise bytes; taken before mu, held over fsyncs
 
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay

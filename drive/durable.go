@@ -46,7 +46,11 @@ type promise struct {
 	changes uint64
 }
 
-// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them.
+// errPromise says that a rename has to wait until it may promise something.
+var errPromise = errors.New("the rename promises bytes")
+
+// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them, and so does a rename that promises something: in
+// the journal it would stand before the items that say that the bytes of earlier ones are there, and with it everything before these would count only with its own bytes.
 func (d *Drive) syncPromised() error {
 	d.promising.Lock()
 	defer d.promising.Unlock()

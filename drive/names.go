@@ -540,6 +540,17 @@ func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir re
 	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
 		return ErrInvalid
 	}
+	err := d.rename(dir, name, toDir, toName, flags, false)
+	if errors.Is(err, errPromise) {
+		d.promising.RLock()
+		defer d.promising.RUnlock()
+		err = d.rename(dir, name, toDir, toName, flags, true)
+	}
+	return err
+}
+
+// rename is Rename. If it has to promise something and may not, it changes nothing and is errPromise.
+func (d *Drive) rename(dir record.ID, name string, toDir record.ID, toName string, flags RenameFlags, mayPromise bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	from, err := d.lookup(dir, name)
@@ -571,9 +582,14 @@ func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir re
 	defer c.end()
 	if exists {
 		c.promise(from.id)
+		if flags&RenameExchange != 0 {
+			c.promise(to.id)
+		}
+	}
+	if len(c.promised) > 0 && !mayPromise {
+		return errPromise
 	}
 	if flags&RenameExchange != 0 {
-		c.promise(to.id)
 		c.put(dir, name, from, to.id, to.kind, false).moved(to)
 		c.put(toDir, toName, to, from.id, from.kind, false).moved(from)
 	} else if err := c.move(dir, name, from, toDir, toName, to, exists); err != nil {

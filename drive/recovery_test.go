@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
@@ -211,6 +212,42 @@ func TestRenamedThenWritten(t *testing.T) {
 	}
 	a.crash("boot 2")
 	if got, err := a.read(id); got != strings.Repeat("x", 131_072) || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}
+
+// what an fsync was asked for does not wait for the bytes of a file that somebody else renames over another meanwhile.
+func TestRenamedWhileOthersSync(t *testing.T) {
+	a, w, id, f := forgetfulWorld(t, strings.Repeat("x", 200_000))
+	a.put(record.Root, "g", "old")
+	other := a.put(record.Root, "other", strings.Repeat("y", 200_000))
+	a.put(record.Root, "h", "old")
+	a.mkdir(record.Root, "dir")
+	if err := errors.Join(f.Close(), a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0)); err != nil {
+		t.Fatal(err)
+	}
+	renamed := make(chan error, 1)
+	w.before = func() {
+		w.before = nil
+		go func() { renamed <- a.Rename(t.Context(), record.Root, "other", record.Root, "h", 0) }()
+		time.Sleep(50 * time.Millisecond) // for it to come in between, if it can
+	}
+	if err := a.SyncDir(t.Context(), record.Root); err != nil || w.before != nil {
+		t.Fatalf("sync: %v", err)
+	}
+	if err := errors.Join(<-renamed, a.work.RemoveBacking(other)); err != nil {
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	if _, err := a.Lookup(t.Context(), record.Root, "dir"); err != nil {
+		t.Errorf("the directory: %v", err)
+	}
+	at, err := a.Lookup(t.Context(), record.Root, "g")
+	if err != nil || at.ID != id {
+		t.Errorf("renamed: %+v, %v", at, err)
+	}
+	if got, err := a.read(at.ID); got != strings.Repeat("x", 200_000) || err != nil {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	a.publishNow()
