@@ -75,7 +75,7 @@ type life struct {
 	d   *drive.Drive
 	m   *model
 	rng *rand.Rand
-	bg  bool // the publisher runs beside
+	bg  bool // the publisher runs beside, and another program that makes everything durable now and then
 	was int  // operations recorded before this life
 
 	faults  []string // paths below which an fsync may fail now and then; none: the disk is good
@@ -118,6 +118,7 @@ func live(t *testing.T, m *model, before *faultfs.Log, boot string, rng *rand.Ra
 				t.Error(err)
 			}
 		})
+		running.Go(func() { l.beside(ctx) })
 	}
 	for k := 0; k < n && l.trouble < 10; k++ {
 		if l.faults != nil && rng.IntN(6) == 0 {
@@ -142,6 +143,16 @@ func live(t *testing.T, m *model, before *faultfs.Log, boot string, rng *rand.Ra
 		}
 	}
 	return log.Ops
+}
+
+// beside is what another program does. What it makes durable, the model does not know.
+func (l *life) beside(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := l.d.SyncDir(ctx, record.Root); err != nil && l.faults == nil {
+			l.t.Error(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // at is how much was recorded so far, lives before this one included.
