@@ -307,6 +307,44 @@ func TestPublishedWhileItIsSynced(t *testing.T) {
 	a.publishNow()
 }
 
+// an fsync during which a batch of before is published says anew what is durable: that the file was cut, too.
+func TestCutPublishedWhileItIsSynced(t *testing.T) {
+	a, w, id, f := forgetfulWorld(t, strings.Repeat("x", 200_000))
+	sync := func() {
+		t.Helper()
+		if err := f.Sync(t.Context(), false); err != nil || w.before != nil {
+			t.Fatal(err)
+		}
+	}
+	sync()
+	due := a.due(true)
+	if _, err := a.publishContent(t.Context(), due); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, "y", 0)
+	sync()
+	if _, err := f.SetAttr(t.Context(), AttrChange{Size: new(uint64(blockSize))}); err != nil {
+		t.Fatal(err)
+	}
+	w.before = func() {
+		w.before = nil
+		if n, err := a.publishRecords(t.Context(), due, true); n == 0 || err != nil {
+			t.Errorf("%d records, %v", n, err)
+		}
+	}
+	sync()
+	mustWrite(t, f, strings.Repeat("z", 70_000), blockSize)
+	sync()
+	if err := f.in.backing.Truncate(blockSize); err != nil { // the journal alone has the last bytes
+		t.Fatal(err)
+	}
+	a.crash("boot 2")
+	if got, err := a.read(id); got != "y"+strings.Repeat("x", blockSize-1)+strings.Repeat("z", 70_000) || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}
+
 // a published file is cut in the middle of a block and power fails: what it grows by later is zeros, not what the feed still has there.
 func TestCutThenPowerLossThenGrown(t *testing.T) {
 	a := newWorld(t, 1)

@@ -86,8 +86,8 @@ func (d *Drive) syncInode(in *inode) error {
 		}
 		in.mu.Lock()
 		said, err := d.logSynced(in, was, err)
-		if err != nil {
-			in.unsynced = unsynced{all: true}
+		if !said {
+			in.unsynced = unsynced{all: true} // the journal does not know what was synced
 		}
 		in.mu.Unlock()
 		if said || err != nil {
