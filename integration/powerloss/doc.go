@@ -14,7 +14,8 @@
 //   - have in its own feeds the blocks that were signed, none less than a peer may have seen, and no length signed twice over other bytes,
 //   - publish what is left, check clean, conflict with nothing, and still show the same.
 //
-// In half of the lives the publisher runs beside that, and another program that makes everything durable now and then.
+// In half of the lives the publisher runs beside that, and another program that makes everything durable now and then; in half
+// of these an fsync takes its time, so that others come in between.
 //
 // Each seed has several lives: the work goes on from one of its crashes. Behind a kill -9 the record goes on as well, since what the dead process had not fsynced
 // is in the page cache, and may still be lost with the power.

@@ -157,7 +157,7 @@ func (e *explorer) try(n int, disk *faultfs.Disk, dir, boot string, lossless boo
 		return err
 	}
 	ctx := context.WithoutCancel(e.t.Context())
-	d, err := openDrive(ctx, dir, boot, nil)
+	d, err := openDrive(ctx, dir, boot, nil, 0)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -243,7 +243,7 @@ func (e *explorer) learn() (err error) {
 	if err := errors.Join(os.Mkdir(dir, 0o700), state.Materialise(dir)); err != nil {
 		return err
 	}
-	d, err := openDrive(e.t.Context(), dir, "the end", nil)
+	d, err := openDrive(e.t.Context(), dir, "the end", nil, 0)
 	if err != nil {
 		return err
 	}

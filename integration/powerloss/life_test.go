@@ -36,12 +36,51 @@ var (
 type work struct {
 	drive.Workspace
 	boot string
+	pace
 }
 
 func (w work) Boot() string { return w.boot }
 
+func (w work) Backing(id record.ID) (hypercore.File, error) { return w.file(w.Workspace.Backing(id)) }
+
+func (w work) Journal(name string) (hypercore.File, error) { return w.file(w.Workspace.Journal(name)) }
+
+func (w work) SyncNames() error {
+	defer w.wait()
+	return w.Workspace.SyncNames()
+}
+
+// feed is the Storage of a feed.
+type feed struct {
+	hypercore.Storage
+	pace
+}
+
+func (f feed) Open(name string) (hypercore.File, error) { return f.file(f.Storage.Open(name)) }
+
+// pace is how long an fsync takes at most. On the mount of a faultfs whoever writes to the file waits meanwhile, on other file systems not: so it returns late.
+type pace time.Duration
+
+func (p pace) wait() {
+	if p > 0 {
+		time.Sleep(rand.N(time.Duration(p)))
+	}
+}
+
+func (p pace) file(f hypercore.File, err error) (hypercore.File, error) { return pacedFile{f, p}, err }
+
+type pacedFile struct {
+	hypercore.File
+	pace
+}
+
+func (f pacedFile) Sync() error {
+	defer f.wait()
+	return f.File.Sync()
+}
+
 // openDrive opens the drive in the folder dir.
-func openDrive(ctx context.Context, dir, boot string, ids *rand.ChaCha8) (*drive.Drive, error) {
+func openDrive(ctx context.Context, dir, boot string, ids *rand.ChaCha8, p pace) (*drive.Drive, error) {
 	w, err := drive.WorkDir(filepath.Join(dir, "work"))
 	if err != nil {
 		return nil, err
@@ -57,8 +96,8 @@ func openDrive(ctx context.Context, dir, boot string, ids *rand.ChaCha8) (*drive
 		return nil, err
 	}
 	cfg := drive.Config{
-		Feeds: func(name string) hypercore.Storage { return hypercore.Dir(filepath.Join(dir, "feeds", name)) },
-		View:  kv, Work: work{w, boot}, Keys: keys, Local: [32]byte{4}, Source: source, Writer: writer, Name: "Node",
+		Feeds: func(name string) hypercore.Storage { return feed{hypercore.Dir(filepath.Join(dir, "feeds", name)), p} },
+		View:  kv, Work: work{w, boot, p}, Keys: keys, Local: [32]byte{4}, Source: source, Writer: writer, Name: "Node",
 		Now:   func() time.Time { return time.UnixMilli(1_700_000_000_000 + ticks.Add(1)) },
 		Quiet: 20 * time.Millisecond, Overdue: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 	}
@@ -102,7 +141,11 @@ func live(t *testing.T, m *model, before *faultfs.Log, boot string, rng *rand.Ra
 		seed[i] = byte(rng.Uint32())
 	}
 	l := &life{t: t, fs: fs, m: m, rng: rng, bg: rng.IntN(2) == 0, was: len(before.Ops), open: map[*node]*drive.File{}}
-	if l.d, err = openDrive(t.Context(), dir, boot, rand.NewChaCha8(seed)); err != nil {
+	var p pace
+	if l.bg && rng.IntN(2) == 0 {
+		p = pace(10 * time.Millisecond)
+	}
+	if l.d, err = openDrive(t.Context(), dir, boot, rand.NewChaCha8(seed), p); err != nil {
 		t.Fatal(err)
 	}
 	l.recovered()
