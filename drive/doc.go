@@ -102,7 +102,8 @@
 //
 //	publishing   one Publish or Authorize; held over appends
 //	folding      one fold
-//	promising    one sync of files renamed over others, held over fsyncs; or, for reading, such renames
+//	promising    one sync of files renamed over others; held over fsyncs
+//	owing        the last part of that; or, for reading, such renames
 //	mu           the namespace; held over reads of the view and writes of the journal, not over fsyncs (a new journal excepted) or peers
 //	inode.mu     one inode's record and bytes; held over I/O on its file, and until the journal has a state of them that was put into a frame. Only who holds
 //	             mu for writing takes several

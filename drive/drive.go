@@ -51,7 +51,8 @@ type Drive struct {
 
 	publishing sync.Mutex   // one Publish or Authorize at a time; taken before folding
 	folding    sync.Mutex   // one fold at a time; taken before mu
-	promising  sync.RWMutex // one syncPromised at a time, or renames that promise bytes; taken before mu, held over fsyncs
+	promising  sync.Mutex   // one syncPromised at a time; taken before owing, held over fsyncs
+	owing      sync.RWMutex // read by renames that promise bytes; taken before mu, held over fsyncs
 
 	mu       sync.RWMutex // the namespace: guards what follows; held over reads of the view and writes of the journal, never over an fsync or a peer
 	overlay  overlay

@@ -49,11 +49,23 @@ type promise struct {
 // errPromise says that a rename has to wait until it may promise something.
 var errPromise = errors.New("the rename promises bytes")
 
-// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them, and so does a rename that promises something: in
-// the journal it would stand before the items that say that the bytes of earlier ones are there, and with it everything before these would count only with its own bytes.
+// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them. A rename that promises something comes
+// in between at first, and then has to wait: in the journal it would stand before the items that say that the bytes of earlier ones are there, and with it everything before these
+// would count only with its own bytes.
 func (d *Drive) syncPromised() error {
 	d.promising.Lock()
 	defer d.promising.Unlock()
+	if some, err := d.keepPromises(); !some || err != nil {
+		return err
+	}
+	d.owing.Lock()
+	defer d.owing.Unlock()
+	_, err := d.keepPromises()
+	return err
+}
+
+// keepPromises makes durable what is promised now, and reports whether there was something. Called with promising held.
+func (d *Drive) keepPromises() (some bool, err error) {
 	d.mu.Lock()
 	promised := slices.Collect(maps.Values(d.promised))
 	d.mu.Unlock()
@@ -61,7 +73,7 @@ func (d *Drive) syncPromised() error {
 		err := d.syncInode(p.in)
 		absolved, failed := d.absolve(p.in)
 		if failed != nil || err != nil && !absolved {
-			return errors.Join(err, failed)
+			return true, errors.Join(err, failed)
 		}
 		d.mu.Lock()
 		if d.promised[p.in.id] == p { // else it was renamed again, with other bytes
@@ -69,10 +81,10 @@ func (d *Drive) syncPromised() error {
 		}
 		d.mu.Unlock()
 		if err != nil {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return len(promised) > 0, nil
 }
 
 // absolve lets a rename count although the disk lost bytes of the file that it needs: who syncs next is told once, unless the file is gone, and everything else goes on. It

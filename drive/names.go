@@ -542,8 +542,8 @@ func (d *Drive) Rename(ctx context.Context, dir record.ID, name string, toDir re
 	}
 	err := d.rename(dir, name, toDir, toName, flags, false)
 	if errors.Is(err, errPromise) {
-		d.promising.RLock()
-		defer d.promising.RUnlock()
+		d.owing.RLock()
+		defer d.owing.RUnlock()
 		err = d.rename(dir, name, toDir, toName, flags, true)
 	}
 	return err

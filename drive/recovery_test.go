@@ -217,38 +217,55 @@ func TestRenamedThenWritten(t *testing.T) {
 	a.publishNow()
 }
 
-// what an fsync was asked for does not wait for the bytes of a file that somebody else renames over another meanwhile.
+// what an fsync was asked for counts whether or not the bytes are there of files that somebody else renames over others meanwhile.
 func TestRenamedWhileOthersSync(t *testing.T) {
-	a, w, id, f := forgetfulWorld(t, strings.Repeat("x", 200_000))
-	a.put(record.Root, "g", "old")
-	other := a.put(record.Root, "other", strings.Repeat("y", 200_000))
-	a.put(record.Root, "h", "old")
+	text := strings.Repeat("x", 200_000)
+	a, w, first, f := forgetfulWorld(t, text)
+	ids := []record.ID{first, a.put(record.Root, "f1", text), a.put(record.Root, "f2", text)}
+	for i := range ids {
+		a.put(record.Root, fmt.Sprint("g", i), "old")
+	}
 	a.mkdir(record.Root, "dir")
-	if err := errors.Join(f.Close(), a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0)); err != nil {
+	if err := errors.Join(f.Close(), a.Rename(t.Context(), record.Root, "f", record.Root, "g0", 0)); err != nil {
 		t.Fatal(err)
 	}
-	renamed := make(chan error, 1)
+	renamed := make(chan error)
+	renames := 0
 	w.before = func() {
-		w.before = nil
-		go func() { renamed <- a.Rename(t.Context(), record.Root, "other", record.Root, "h", 0) }()
-		time.Sleep(50 * time.Millisecond) // for it to come in between, if it can
+		if renames++; renames < len(ids) {
+			n := renames
+			go func() {
+				renamed <- a.Rename(t.Context(), record.Root, fmt.Sprint("f", n), record.Root, fmt.Sprint("g", n), 0)
+			}()
+			time.Sleep(50 * time.Millisecond) // for it to come in between, if it can
+		}
 	}
-	if err := a.SyncDir(t.Context(), record.Root); err != nil || w.before != nil {
-		t.Fatalf("sync: %v", err)
+	if err := a.SyncDir(t.Context(), record.Root); err != nil || renames != len(ids)-1 {
+		t.Fatalf("sync: %v, %d renames meanwhile", err, renames)
 	}
-	if err := errors.Join(<-renamed, a.work.RemoveBacking(other)); err != nil {
-		t.Fatal(err)
+	w.before = nil
+	for n := range renames {
+		if err := <-renamed; err != nil {
+			t.Fatal(err)
+		}
+		if n+1 == renames { // nobody fsynced that one
+			if err := a.work.RemoveBacking(ids[renames]); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	a.crash("boot 2")
 	if _, err := a.Lookup(t.Context(), record.Root, "dir"); err != nil {
 		t.Errorf("the directory: %v", err)
 	}
-	at, err := a.Lookup(t.Context(), record.Root, "g")
-	if err != nil || at.ID != id {
-		t.Errorf("renamed: %+v, %v", at, err)
-	}
-	if got, err := a.read(at.ID); got != strings.Repeat("x", 200_000) || err != nil {
-		t.Errorf("%d bytes, %v", len(got), err)
+	for n, id := range ids[:renames] {
+		at, err := a.Lookup(t.Context(), record.Root, fmt.Sprint("g", n))
+		if err != nil || at.ID != id {
+			t.Errorf("renamed: %+v, %v", at, err)
+		}
+		if got, err := a.read(at.ID); got != text || err != nil {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
 	}
 	a.publishNow()
 }
