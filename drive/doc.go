@@ -48,8 +48,8 @@
 //
 // A program that saves by renaming a new file over the old one, without fsync, gets the old content or the new one after a power loss: the frame of such a rename
 // names the file (itemNeeds) and counts, with all behind it, only if a later item says that its bytes, as they were then, are durable. Whoever syncs the journal sees to that first
-// (syncJournal), so what was acknowledged is never held back by it. The rename itself waits for a disk only while somebody else's fsync has seen to nearly all (syncPromised): between
-// a file and the item that says that its bytes are durable no other such rename may stand. In turn the bytes of a file that lost its last name are freed only when that is durable.
+// (syncJournal), so what was acknowledged is never held back by it. The rename itself waits for a disk only while somebody else's fsync sees to the last of these
+// (syncPromised): no such rename may stand between theirs and the item that says that their bytes are durable. In turn the bytes of a file that lost its last name are freed only when that is durable.
 //
 // What a peer changes in a file that is open or changed here is shown when the overlay lets go of it: after the last close, and when ours is published. All who open it
 // until then see the same version, since one inode has one page cache. The kernel is told then (forget), whichever version won.

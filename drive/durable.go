@@ -49,9 +49,9 @@ type promise struct {
 // errPromise says that a rename has to wait until it may promise something.
 var errPromise = errors.New("the rename promises bytes")
 
-// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them. A rename that promises something comes
-// in between at first, and then has to wait: in the journal it would stand before the items that say that the bytes of earlier ones are there, and with it everything before these
-// would count only with its own bytes.
+// syncPromised makes the bytes of all files that were renamed over others durable. Who comes while others do so waits for them. Renames that promise something may come in between
+// at first; the second time they wait. In the journal they would stand before the items that say that the bytes of earlier ones are durable, which then would count only if their own
+// are.
 func (d *Drive) syncPromised() error {
 	d.promising.Lock()
 	defer d.promising.Unlock()
