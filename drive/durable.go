@@ -101,16 +101,19 @@ func (d *Drive) absolve(in *inode) (bool, error) {
 }
 
 // promise notes in the frame that it must not count without the bytes that inode id, a file about to be renamed over another, has now. Without that
-// a program that saves by renaming, and does not fsync, could lose the old content and the new one. A small file's bytes are in the journal anyway. Called
-// with mu held.
+// a program that saves by renaming, and does not fsync, could lose the old content and the new one. A small file's bytes are in the journal anyway; of one that has
+// none here the record says all that a power loss must leave. Called with mu held.
 func (c *change) promise(id record.ID) {
 	in := c.d.overlay.inodes[id]
 	if in == nil {
 		return
 	}
-	in.mu.RLock()
-	defer in.mu.RUnlock()
-	if in.dirty && in.backing != nil && !in.isSmall() && in.changes != in.synced {
+	c.hold(in)
+	switch {
+	case in.rec.Kind != record.File || !in.dirty || in.isSmall() || in.changes == in.synced:
+	case in.backing == nil:
+		c.frame.synced(in, false)
+	default:
 		c.frame.needs(id, in.changes)
 		c.promised = append(c.promised, promise{in, in.changes})
 	}

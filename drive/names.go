@@ -202,12 +202,20 @@ type change struct {
 	frame    frame
 	entries  []*entry  // to set
 	drops    []*entry  // to forget
-	inodes   []*inode  // touched, their mu held
+	inodes   []*inode  // of which the frame says something, their mu held
 	promised []promise // the bytes that the frame needs
-	before   []*inode  // as the touched ones were, to be restored if the frame cannot be written
+	before   []*inode  // as these inodes were, to be restored if the frame cannot be written
 }
 
 func (d *Drive) change() *change { return &change{d: d, now: d.cfg.Now()} }
+
+// hold takes the mu of an inode, whose state goes into the frame.
+func (c *change) hold(in *inode) {
+	if !slices.Contains(c.inodes, in) {
+		in.mu.Lock()
+		c.inodes, c.before = append(c.inodes, in), append(c.before, in.snapshot())
+	}
+}
 
 // touch loads an inode and lets edit change its record. Called with mu held.
 func (c *change) touch(id record.ID, edit func(*inode)) (*inode, error) {
@@ -215,10 +223,7 @@ func (c *change) touch(id record.ID, edit func(*inode)) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(c.inodes, in) {
-		in.mu.Lock()
-		c.inodes, c.before = append(c.inodes, in), append(c.before, in.snapshot())
-	}
+	c.hold(in)
 	in.touch(c.now)
 	edit(in)
 	c.frame.inode(in)

@@ -217,6 +217,36 @@ func TestRenamedThenWritten(t *testing.T) {
 	a.publishNow()
 }
 
+// what a rename over another file owes is as much as the file was then also if that has no bytes of its own here, and was fsynced shorter.
+func TestGrownThenRenamed(t *testing.T) {
+	a := newWorld(t, 1)
+	id := a.put(record.Root, "f", strings.Repeat("x", 200_000))
+	a.put(record.Root, "g", "old")
+	a.publishNow()
+	f, err := a.Open(t.Context(), id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []uint64{blockSize, 300_000} {
+		if _, err := f.SetAttr(t.Context(), AttrChange{Size: &size}); err != nil {
+			t.Fatal(err)
+		}
+		if size == blockSize {
+			err = f.Sync(t.Context(), false)
+		} else {
+			err = errors.Join(a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0), a.SyncDir(t.Context(), record.Root))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.crash("boot 2")
+	if got, err := a.read(id); got != strings.Repeat("x", blockSize)+strings.Repeat("\x00", 300_000-blockSize) || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	a.publishNow()
+}
+
 // what an fsync was asked for counts whether or not the bytes are there of files that somebody else renames over others meanwhile.
 func TestRenamedWhileOthersSync(t *testing.T) {
 	text := strings.Repeat("x", 200_000)
