@@ -71,16 +71,13 @@ func (d *Drive) keepPromises() (some bool, err error) {
 	d.mu.Unlock()
 	for _, p := range promised {
 		err := d.syncInode(p.in)
-		absolved, failed := d.absolve(p.in)
-		if failed != nil || err != nil && !absolved {
-			return true, errors.Join(err, failed)
-		}
 		d.mu.Lock()
-		if d.promised[p.in.id] == p { // else it was renamed again, with other bytes
+		absolved, failed := d.absolve(p.in)
+		if failed == nil && (err == nil || absolved) && d.promised[p.in.id] == p { // else it was renamed again, with other bytes
 			delete(d.promised, p.in.id)
 		}
 		d.mu.Unlock()
-		if err != nil {
+		if err := errors.Join(err, failed); err != nil {
 			return true, err
 		}
 	}
@@ -88,7 +85,7 @@ func (d *Drive) keepPromises() (some bool, err error) {
 }
 
 // absolve lets a rename count although the disk lost bytes of the file that it needs: who syncs next is told once, unless the file is gone, and everything else goes on. It
-// reports whether that is so.
+// reports whether that is so. Called with mu held until the promise is gone: the same one made anew would stand behind what the journal says.
 func (d *Drive) absolve(in *inode) (bool, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hyphafs.org/hyphafs/drive/hypercore"
 	"hyphafs.org/hyphafs/drive/record"
@@ -152,6 +153,80 @@ func TestLostRenamedAndRemoved(t *testing.T) {
 	}
 	if at, err := a.Lookup(t.Context(), record.Root, "h"); err != nil || at.Size != 4 {
 		t.Errorf("h: %+v, %v", at, err)
+	}
+	a.publishNow()
+}
+
+// loud is a Workspace that tells of the next write to a journal opened since.
+type loud struct {
+	Workspace
+	wrote func()
+}
+
+func (w *loud) Journal(name string) (hypercore.File, error) {
+	f, err := w.Workspace.Journal(name)
+	return loudFile{f, w}, err
+}
+
+type loudFile struct {
+	hypercore.File
+	w *loud
+}
+
+func (f loudFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.File.WriteAt(p, off)
+	if wrote := f.w.wrote; wrote != nil {
+		f.w.wrote = nil
+		wrote()
+	}
+	return n, err
+}
+
+// TestLostAndRenamedTwice: a lost file that is renamed over another again, just when its first rename is let count, holds back nothing that is fsynced behind it.
+func TestLostAndRenamedTwice(t *testing.T) {
+	a, w, id, f := forgetfulWorld(t, strings.Repeat("text ", 40_000))
+	work := &loud{Workspace: w}
+	a.work.Workspace = work
+	a.Drive.mu.Lock()
+	err := a.compactNext()
+	a.Drive.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, f, strings.Repeat("more ", 60_000), 0)
+	w.fail.Store(true)
+	if err := f.Sync(t.Context(), false); err == nil || w.fail.Load() {
+		t.Fatalf("fsync: %v", err)
+	}
+	a.put(record.Root, "g", "good")
+	a.put(record.Root, "h", "good")
+	if err := a.Rename(t.Context(), record.Root, "f", record.Root, "g", 0); err != nil {
+		t.Fatal(err)
+	}
+	renamed := make(chan error)
+	work.wrote = func() {
+		go func() { renamed <- a.Rename(t.Context(), record.Root, "g", record.Root, "h", 0) }()
+		time.Sleep(50 * time.Millisecond) // for it to come in between, if it can
+	}
+	if err := a.SyncDir(t.Context(), record.Root); !errors.Is(err, errLost) {
+		t.Fatalf("sync: %v", err)
+	}
+	if err := <-renamed; err != nil {
+		t.Fatal(err)
+	}
+	a.mkdir(record.Root, "dir")
+	if err := a.SyncDir(t.Context(), record.Root); !errors.Is(err, errLost) {
+		t.Errorf("sync behind the second rename: %v", err)
+	}
+	if err := a.SyncDir(t.Context(), record.Root); err != nil {
+		t.Errorf("sync once more: %v", err)
+	}
+	a.crash("boot 2")
+	if _, err := a.Lookup(t.Context(), record.Root, "dir"); err != nil {
+		t.Errorf("the directory: %v", err)
+	}
+	if at, err := a.Lookup(t.Context(), record.Root, "h"); err != nil || at.ID != id {
+		t.Errorf("renamed: %+v, %v", at, err)
 	}
 	a.publishNow()
 }
