@@ -25,8 +25,8 @@
 //
 // # How much
 //
-// HYPHAFS_CRASH_POINTS says how many points to try, 10,000 without it; HYPHAFS_CRASH_SEED where the seeds begin, else the time does. A point takes 15 to 20 ms of one processor, all
-// of which are used: 10,000 take 100 to 150 seconds on two that have nothing else to do. A third of that is the check of all feeds and the view, a fifth the opening; the mount of the disk under
+// HYPHAFS_CRASH_POINTS says how many points to try, 10,000 without it; HYPHAFS_CRASH_SEED where the seeds begin, else the time does. A point takes about 40 ms of one processor, all
+// of which are used: 10,000 take 200 to 260 seconds on two. A third of that is the check of all feeds and the view, a fifth the opening; the mount of the disk under
 // test serves the work alone, and the points are opened in /dev/shm. A night is
 //
 //	HYPHAFS_CRASH_POINTS=3000000 go test -count=1 -timeout 24h ./integration/powerloss
