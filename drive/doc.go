@@ -4,7 +4,7 @@
 //
 // # Parts
 //
-//	kernel -> names.go inode.go                      the calls: overlay over view
+//	kernel -> names.go rename.go inode.go            the calls: overlay over view
 //	          file.go content.go small.go patch.go whole.go ahead.go
 //	          overlay.go frame.go compact.go         the overlay, its journal, and when that begins anew
 //	          replay.go                              the way back after a crash

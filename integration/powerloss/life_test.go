@@ -194,7 +194,7 @@ func (l *life) beside(ctx context.Context) {
 		if err := l.d.SyncDir(ctx, record.Root); err != nil && l.faults == nil {
 			l.t.Error(err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // else nothing would ever be left to lose
 	}
 }
 
