@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,6 +44,9 @@ func (p *program) mount(c *cli.Context) error {
 	}
 	s, err := p.settings(c.Context, c, "")
 	if err != nil {
+		return err
+	}
+	if err := mayCover(dir, s.State); err != nil {
 		return err
 	}
 	if names, err := os.ReadDir(dir); err == nil && len(names) > 0 {
@@ -101,6 +105,18 @@ func mountPoint(ctx context.Context, dir string) (string, error) {
 		return "", fault.New(fault.Failed, "take another name", "%s is not a folder", dir)
 	}
 	return real, nil
+}
+
+// mayCover refuses a mount on dir that would hide the node's own state: the node would wait for itself.
+func mayCover(dir string, d state.Dir) error {
+	real, err := mounts.Real(string(d))
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(dir, real); err == nil && filepath.IsLocal(rel) {
+		return fault.New(fault.Usage, "mount another folder, or say another --state", "the state directory %s lies in %s and would be hidden by the mount", d, dir)
+	}
+	return nil
 }
 
 // foreground tells the person at the terminal what a node says.
